@@ -1,0 +1,99 @@
+"""What plain ASGI endpoints share: reading a body, answering, noticing that the client left."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from gateway.errors import BodyTooLargeError, GatewayError, InternalError, RequestTimeoutError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BODY_SECONDS = 60.0
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection before its answer was complete."""
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    return dict(scope["headers"])
+
+
+def request_id(headers: Mapping[bytes, bytes]) -> str:
+    """The client's x-request-id where it is at most 128 safe characters, else a new one."""
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if _SAFE_ID.fullmatch(given) else f"req-{uuid.uuid4().hex}"
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises BodyTooLargeError, RequestTimeoutError, ClientGoneError."""
+    too_large = f"The body is larger than the {limit} bytes that this gateway takes."
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > limit:
+        raise BodyTooLargeError(too_large)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                body += message.get("body", b"")
+                if len(body) > limit:
+                    raise BodyTooLargeError(too_large)
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError:
+        raise RequestTimeoutError(f"The body did not arrive within {BODY_SECONDS:.0f} s.") from None
+
+
+async def until_gone(receive: Receive, work: Awaitable[None]) -> None:
+    """Do `work`; cancel it, wait until it has cleaned up, and raise ClientGoneError as soon as the client leaves."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        await task
+    finally:
+        gone.cancel()
+        task.cancel()
+        await asyncio.wait({task, gone})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    """Send the status line and headers; header values are kept to what HTTP can carry."""
+    encoded = [(name.encode("ascii"), _header_value(value)) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+
+
+async def respond(send: Send, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    """A whole answer."""
+    await start(send, status, {"content-type": "application/json", **headers, "content-length": str(len(body))})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_error(send: Send, error: Exception, headers: Mapping[str, str]) -> None:
+    """An error in OpenAI's shape. What is not a GatewayError is a fault of ours, of which the client learns nothing."""
+    if not isinstance(error, GatewayError):
+        error = InternalError("The gateway failed; its log has more under this request id.")
+    await respond(send, error.status, {**headers, **error.headers}, error.body())
+
+
+def _header_value(value: str) -> bytes:
+    return re.sub(r"[^\x20-\x7e]", "?", value).encode("ascii")

@@ -1,0 +1,72 @@
+"""Batch routing: JSON lines in, one decision a line out, in order. A bad line gets an error and the rest goes on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+import msgspec
+
+from gateway.errors import BadRequestError
+from gateway.schema import Chat
+from router.conversation import routed_text
+from router.decision import Query
+from router.errors import NoExpertError
+from router.routing import Router
+
+CHUNK = 64
+
+
+def route_lines(router: Router, lines: Iterable[str], answers: TextIO, model: str = "auto") -> int:
+    """Route every line and write its decision; returns how many lines could not be routed. Blank lines are passed over."""
+    failed = 0
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    while chunk := list(itertools.islice(numbered, CHUNK)):
+        for answer in _route_chunk(router, chunk, model):
+            failed += "error" in answer
+            answers.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        answers.flush()
+    return failed
+
+
+def _route_chunk(router: Router, chunk: list[tuple[int, str]], model: str) -> Iterator[dict[str, Any]]:
+    read = [_read(number, line, model) for number, line in chunk]
+    queries = [item for _, item in read if isinstance(item, Query)]
+    try:
+        decisions = iter(router.decide_many(queries))
+    except NoExpertError:  # one of them cannot be answered by anybody: find out which
+        decisions = iter([_decided(router, query) for query in queries])
+    for key, item in read:
+        answer = item if isinstance(item, str) else next(decisions)
+        yield {"id": key} | ({"error": answer} if isinstance(answer, str) else answer.summary())
+
+
+def _decided(router: Router, query: Query) -> Any:
+    try:
+        return router.decide(query)
+    except NoExpertError as error:
+        return str(error)
+
+
+def _read(number: int, line: str, model: str) -> tuple[Any, Query | str]:
+    """The line's id and its query, or what is wrong with it. A line without a readable id is called by its number."""
+    try:
+        raw = json.loads(line)
+    except (ValueError, RecursionError):
+        return number, "not valid JSON"
+    if not isinstance(raw, dict):
+        return number, "not a JSON object"
+    key = raw.get("id", number)
+    if isinstance(raw.get("prompt"), str):
+        if not raw["prompt"].strip():
+            return key, "prompt is empty"
+        return key, Query(routed_text([raw["prompt"]]), model)
+    if "messages" not in raw:
+        return key, "neither prompt (text) nor messages"
+    try:
+        query = Chat.parse(msgspec.json.encode({"messages": raw["messages"], "model": model})).query()
+    except BadRequestError as error:
+        return key, error.message
+    return key, query

@@ -1,0 +1,92 @@
+"""What can go wrong in the gateway, and how each is told to the client: always in OpenAI's shape.
+
+GatewayError                 has a status, a type, a code
+├── BadRequestError          400: the body is not what the endpoint takes
+├── AuthenticationError      401: no key, or none that is known
+├── NotFoundError            404: no such path, model
+├── MethodError              405
+├── BodyTooLargeError        413
+├── RequestTimeoutError      408: the body did not arrive in time
+├── UpstreamGatewayError     whatever is left after every expert was tried: 408, 429, 502, 503, 504
+└── InternalError            500: a fault of ours; the message says nothing of it
+SettingsError                the command line or the environment is wrong (no request is involved)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class SettingsError(Exception):
+    """Wrong command line or environment. The message is one line that says what to do."""
+
+
+class GatewayError(Exception):
+    """An answer other than success. `headers` go with it, such as retry-after."""
+
+    status = 500
+    type = "api_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message, self.param, self.headers = message, param, dict(headers or {})
+        self.code = code or type(self).code
+
+    def body(self) -> bytes:
+        return error_body(self.message, self.type, self.param, self.code)
+
+
+class BadRequestError(GatewayError):
+    status, type, code = 400, "invalid_request_error", "invalid_request"
+
+
+class AuthenticationError(GatewayError):
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+
+class NotFoundError(GatewayError):
+    status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class MethodError(GatewayError):
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class RequestTimeoutError(GatewayError):
+    status, type, code = 408, "invalid_request_error", "request_timeout"
+
+
+class BodyTooLargeError(GatewayError):
+    status, type, code = 413, "invalid_request_error", "request_too_large"
+
+
+class UpstreamGatewayError(GatewayError):
+    type, code = "upstream_error", "upstream_error"
+
+    def __init__(self, status: int, message: str, *, code: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, code=code, headers=headers)
+        self.status = status
+
+
+class InternalError(GatewayError):
+    code = "internal_error"
+
+
+def error_body(message: str, kind: str, param: str | None, code: str | None) -> bytes:
+    """OpenAI's error object as JSON."""
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def error_event(message: str, code: str) -> bytes:
+    """The one server-sent event that ends a stream which failed after content was sent."""
+    return b"data: " + error_body(message, "upstream_error", None, code) + b"\n\n"

@@ -1,0 +1,125 @@
+"""Server-sent events: cutting a stream into them, and reading of each what must be known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from gateway.usage import Usage, read_usage
+
+_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+# An unescaped key: inside a JSON string its quotes would be escaped, so text that talks of usage does not match.
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+
+class EventTooLargeError(Exception):
+    pass
+
+
+class EventSplitter:
+    """Cuts a byte stream into events, however the bytes were split on the wire."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Every event that `data` completes, each with its blank line. Raises EventTooLargeError."""
+        self._buffer += data
+        begin = 0
+        while match := _END.search(self._buffer, max(begin, self._searched)):
+            yield bytes(self._buffer[begin : match.end()])
+            begin = self._searched = match.end()
+        del self._buffer[:begin]
+        self._searched = max(0, len(self._buffer) - 3)
+        if len(self._buffer) > MAX_EVENT_BYTES:
+            raise EventTooLargeError
+
+    def rest(self) -> bytes:
+        """What came after the last complete event."""
+        return bytes(self._buffer)
+
+
+def payload_of(event: bytes) -> bytes:
+    """The data of an event, its lines joined; empty for a comment."""
+    if event.startswith(b"data:") and event.count(b"\n") <= 2 and b"\r" not in event:  # one line: nearly every event
+        return event[5:].strip()
+    lines = (line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:"))
+    return b"\n".join(lines).strip()
+
+
+class _Delta(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw()
+    reasoning_content: msgspec.Raw = msgspec.Raw()
+    reasoning: msgspec.Raw = msgspec.Raw()
+    refusal: msgspec.Raw = msgspec.Raw()
+    tool_calls: msgspec.Raw = msgspec.Raw()
+    function_call: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = msgspec.Raw()
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_CHUNK = msgspec.json.Decoder(_Chunk)
+_EMPTY = (b"", b"null", b'""', b"[]", b"{}")
+
+
+class ChunkReader:
+    """Reads the events of one chat stream.
+
+    After each `read`: `usage` is the last seen, `content` whether anything was said yet, `failed` whether an error event
+    came, `ended` whether the stream came to its proper end.
+    """
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.content = False
+        self.failed = False
+        self.ended = False
+
+    def read(self, event: bytes) -> bool:
+        """Learn from an event; returns whether it is the final usage chunk, which has no choices."""
+        payload = payload_of(event)
+        if not payload:
+            return False
+        if payload == b"[DONE]":
+            self.ended = True
+            return False
+        with_usage = bool(_USAGE.search(payload))
+        if with_usage and (usage := read_usage(payload)):
+            self.usage = usage  # counted once: each replaces the one before, which was a running total
+        try:
+            chunk = _CHUNK.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        if bytes(chunk.error) not in _EMPTY:
+            self.failed = True
+        return self._read_choices(chunk) and with_usage
+
+    def _read_choices(self, chunk: _Chunk) -> bool:
+        for choice in chunk.choices or ():
+            self.content = self.content or _says_something(choice)
+            self.ended = self.ended or choice.finish_reason is not None
+        return chunk.choices == []
+
+
+def _says_something(choice: _Choice) -> bool:
+    if choice.text or choice.finish_reason is not None:
+        return True
+    delta = choice.delta
+    if delta is None:
+        return False
+    values = (getattr(delta, name) for name in delta.__struct_fields__)
+    return any(bytes(value) not in _EMPTY for value in values)

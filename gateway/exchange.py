@@ -1,0 +1,133 @@
+"""Exchange: everything that one request was, from its first byte to its last. Finished exactly once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.usage import Usage
+from router.decision import Decision
+from router.experts import Expert
+
+
+log = logging.getLogger("moe_gateway")
+
+
+class Outcome(StrEnum):
+    """How an attempt, and in the end the exchange, came out."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"
+    CONNECT_ERROR = "connect_error"
+    TIMEOUT = "timeout"
+    REJECTED = "rejected"
+    SERVER_ERROR = "server_error"
+    STREAM_ERROR = "stream_error"
+    TRUNCATED = "truncated"
+    CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    """Where a request is; the label of moe_client_disconnects_total."""
+
+    ROUTING = "routing"
+    WAITING = "waiting"
+    STREAMING = "streaming"
+
+
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that left before its answer: seen in metrics and logs only
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one replica. `outcome` is None while it runs; `seconds` is then 0."""
+
+    expert: str
+    replica: str
+    started: float
+    outcome: Outcome | None = None
+    seconds: float = 0.0
+
+
+Observer = Callable[["Exchange"], None]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request. Times are seconds of time.perf_counter; `first_token` is None until content arrived."""
+
+    id: str
+    endpoint: str
+    observers: Sequence[Observer] = ()
+    started: float = field(default_factory=time.perf_counter)
+    caller: str = "anonymous"
+    stream: bool = False
+    phase: Phase = Phase.ROUTING
+    decision: Decision | None = None
+    expert_id: str | None = None
+    expert: Expert | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    usage: Usage | None = None
+    status: int = 0
+    outcome: Outcome | None = None
+    error_code: str | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+    waited: float = 0.0
+    finished: float | None = None
+
+    def attempt(self, expert: str, replica: str) -> Attempt:
+        """Begin an attempt; it must be ended by end_attempt."""
+        attempt = Attempt(expert, replica, time.perf_counter())
+        self.attempts.append(attempt)
+        return attempt
+
+    def end_attempt(self, attempt: Attempt, outcome: Outcome) -> None:
+        """The first end counts; later ones change nothing."""
+        if attempt.outcome is None:
+            attempt.outcome = outcome
+            attempt.seconds = time.perf_counter() - attempt.started
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time inside is spent waiting for others, the upstream or a slow client, and is no overhead of ours."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - started
+
+    def token(self) -> None:
+        """Content arrived from the expert."""
+        self.last_token = time.perf_counter()
+        if self.first_token is None:
+            self.first_token = self.last_token
+
+    @property
+    def cost(self) -> float | None:
+        """USD, None where the price or the usage is not known."""
+        if self.usage is None or self.expert is None or self.expert.price is None:
+            return None
+        return self.usage.cost(self.expert.price)
+
+    @property
+    def seconds(self) -> float:
+        return (self.finished or time.perf_counter()) - self.started
+
+    def finish(self, outcome: Outcome, status: int) -> None:
+        """Close the books and tell the observers. Only the first call does anything."""
+        if self.finished is not None:
+            return
+        self.finished = time.perf_counter()
+        self.outcome, self.status = outcome, status
+        for attempt in self.attempts:
+            self.end_attempt(attempt, Outcome.CANCELLED)
+        for observer in self.observers:
+            try:
+                observer(self)
+            except Exception:  # the books of one observer must not close those of the others, nor fail the answer
+                log.exception("an observer failed", extra={"request_id": self.id})

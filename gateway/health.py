@@ -1,0 +1,86 @@
+"""Which replicas are worth asking: a breaker that failures open, and one loop that probes them all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from gateway.exchange import Outcome
+from gateway.upstreams.base import Address, Upstream
+
+FAILURES_TO_OPEN = 3
+COOL_DOWN_SECONDS = 5.0
+LONGEST_COOL_DOWN_SECONDS = 60.0
+# What is the replica's own fault. A client's 4xx, a 429 or a client that left says nothing about its health.
+FAULTS = frozenset({Outcome.CONNECT_ERROR, Outcome.TIMEOUT, Outcome.SERVER_ERROR, Outcome.STREAM_ERROR, Outcome.TRUNCATED})
+
+
+@dataclass(eq=False)
+class Replica:
+    """One URL of an expert's upstream. `name` is what metrics and logs call it; `up` is None until it was probed."""
+
+    name: str
+    address: Address = field(repr=False)
+    weight: float = 1.0
+    in_flight: int = 0
+    up: bool | None = None
+    failures: int = 0
+    open_until: float = 0.0
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def available(self) -> bool:
+        """Whether a request may be sent: it is not cooling down and the last probe, if any, found it well."""
+        return self.clock() >= self.open_until and self.up is not False
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until it may be asked again."""
+        return max(0.0, self.open_until - self.clock())
+
+    def note(self, outcome: Outcome) -> None:
+        """Learn from an attempt. Each further failure while the breaker is open extends the deadline."""
+        if outcome is Outcome.OK:
+            self.failures, self.open_until = 0, 0.0
+        elif outcome in FAULTS:
+            self.failures += 1
+            trips = self.failures - FAILURES_TO_OPEN
+            if trips >= 0:
+                self.open_until = self.clock() + min(COOL_DOWN_SECONDS * 2**trips, LONGEST_COOL_DOWN_SECONDS)
+
+
+class HealthLoop:
+    """Probes every replica each `interval` seconds until stopped. Replicas that share an address share a probe."""
+
+    def __init__(self, upstream: Upstream, replicas: Sequence[Replica], interval: float) -> None:
+        self._upstream, self._replicas, self._interval = upstream, replicas, interval
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def probe(self) -> None:
+        """One round, every address at once."""
+        groups: dict[int, list[Replica]] = {}
+        for replica in self._replicas:
+            groups.setdefault(id(replica.address), []).append(replica)
+        await asyncio.gather(*(self._probe_one(group) for group in groups.values()))
+
+    async def _probe_one(self, group: Sequence[Replica]) -> None:
+        up = await self._upstream.healthy(group[0].address)
+        for replica in group:
+            if up and replica.up is False:
+                replica.failures, replica.open_until = 0, 0.0
+            replica.up = up
+
+    async def _run(self) -> None:
+        while True:
+            await self.probe()
+            await asyncio.sleep(self._interval)

@@ -1,0 +1,163 @@
+"""Prometheus metrics, filled from finished exchanges. Every label value comes from experts.yaml or a fixed set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway import __version__
+from gateway.exchange import Exchange, Outcome, Phase
+from gateway.health import Replica
+from router.experts import ExpertsFile, Price
+from router.routing import Router
+
+NONE = "none"  # the label where no expert was chosen, or nothing was classified
+TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+TPOT = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+DURATION = tuple(0.01 * 2**i for i in range(16)) + (600.0,)
+OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+ROUTING = (0.00001, 0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+CONFIDENCE = tuple(i / 20 for i in range(1, 21))
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Replicas(Collector):
+    """Whether each replica is up, read when Prometheus asks."""
+
+    def __init__(self, replicas: Sequence[Replica]) -> None:
+        self._replicas = replicas
+
+    def collect(self) -> list[Metric]:
+        family = GaugeMetricFamily("moe_replica_up", "Whether the replica may be asked.", labels=("expert", "replica"))
+        for replica in self._replicas:
+            family.add_metric([replica.name.rpartition("-")[0], replica.name], float(replica.available))
+        return [family]
+
+
+class Metrics:
+    """One registry a gateway. `baseline` is the price that savings are counted against."""
+
+    def __init__(self, baseline: tuple[str, Price] | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self._baseline = baseline
+        r = self.registry
+        self.requests = Counter(
+            "moe_requests", "Requests finished.", ("endpoint", "expert", "domain", "code"), registry=r
+        )
+        self.duration = Histogram(
+            "moe_request_duration_seconds", "From first byte to last.", ("endpoint", "expert"), buckets=DURATION, registry=r
+        )
+        self.first_token = Histogram(
+            "moe_time_to_first_token_seconds", "TTFT of streams, as the client saw it.", ("expert",), buckets=TTFT, registry=r
+        )
+        self.per_token = Histogram(
+            "moe_time_per_output_token_seconds", "TPOT of streams, after the first token.", ("expert",), buckets=TPOT, registry=r
+        )
+        self.overhead = Histogram(
+            "moe_gateway_overhead_seconds", "Time spent in the gateway itself.", ("endpoint",), buckets=OVERHEAD, registry=r
+        )
+        self.tokens = Counter("moe_tokens", "Tokens by the expert's own count.", ("expert", "kind"), registry=r)
+        self.cost = Counter("moe_cost_usd", "Token prices of answers, in USD.", ("expert", "domain"), registry=r)
+        self.baseline_cost = Counter(
+            "moe_baseline_cost_usd", "What the same tokens would have cost there. Stand-ins are left out.", ("baseline",), registry=r
+        )
+        self.unpriced = Counter("moe_unpriced_requests", "Answers of an expert without a price.", ("expert",), registry=r)
+        self.decisions = Counter(
+            "moe_routing_decisions", "Decisions of the router.", ("expert", "domain", "reason", "stage"), registry=r
+        )
+        self.routing = Histogram(
+            "moe_routing_duration_seconds", "Time to decide.", ("stage",), buckets=ROUTING, registry=r
+        )
+        self.confidence = Histogram(
+            "moe_routing_confidence", "Probability of the most probable domain.", ("domain",), buckets=CONFIDENCE, registry=r
+        )
+        self.attempts = Counter("moe_upstream_attempts", "Tries at a replica.", ("expert", "replica", "outcome"), registry=r)
+        self.fallbacks = Counter(
+            "moe_fallbacks", "Moves from one expert to the next.", ("from_expert", "to_expert", "reason"), registry=r
+        )
+        self.in_flight = Gauge("moe_requests_in_flight", "Requests that an expert holds.", ("expert",), registry=r)
+        self.disconnects = Counter(
+            "moe_client_disconnects", "Clients that left before their answer was complete.", ("endpoint", "phase"), registry=r
+        )
+        self.stream_errors = Counter("moe_stream_errors", "Streams that failed after content.", ("expert", "kind"), registry=r)
+        self.reloads = Gauge("moe_config_last_success_timestamp_seconds", "When experts.yaml was last loaded.", registry=r)
+        self.config_info = Gauge("moe_config_info", "The experts.yaml that runs.", ("hash",), registry=r)
+        self.router_info = Gauge("moe_router_info", "The router that runs.", ("artifact", "encoder"), registry=r)
+        Gauge("moe_build_info", "The version that runs.", ("version",), registry=r).labels(__version__).set(1)
+
+    def describe(self, router: Router, replicas: Sequence[Replica], expert_ids: Sequence[str]) -> None:
+        """Say what runs; called once, when the gateway starts."""
+        self.reloads.set_to_current_time()
+        self.config_info.labels(router.file.digest).set(1)
+        self.router_info.labels(router.artifact.name, router.artifact.manifest.encoder).set(1)
+        self.registry.register(_Replicas(replicas))
+        for expert in expert_ids:
+            self.in_flight.labels(expert).set(0)
+
+    def hold(self, expert: str, count: int) -> None:
+        self.in_flight.labels(expert).set(count)
+
+    def exposition(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def observe(self, exchange: Exchange) -> None:
+        """Count one finished exchange."""
+        expert = exchange.expert_id or NONE
+        decision = exchange.decision
+        domain = decision.scores.domain if decision and decision.scores else NONE
+        self.requests.labels(exchange.endpoint, expert, domain, str(exchange.status)).inc()
+        self.duration.labels(exchange.endpoint, expert).observe(exchange.seconds)
+        self.overhead.labels(exchange.endpoint).observe(max(0.0, exchange.seconds - exchange.waited))
+        self._observe_decision(exchange)
+        self._observe_attempts(exchange)
+        self._observe_usage(exchange, expert, domain)
+        if exchange.outcome is Outcome.CANCELLED:
+            self.disconnects.labels(exchange.endpoint, exchange.phase).inc()
+        elif exchange.phase is Phase.STREAMING and exchange.first_token and exchange.outcome is not Outcome.OK:
+            self.stream_errors.labels(expert, exchange.outcome or NONE).inc()
+
+    def _observe_decision(self, exchange: Exchange) -> None:
+        decision = exchange.decision
+        if decision is None:
+            return
+        scores = decision.scores
+        domain = scores.domain if scores else NONE
+        self.decisions.labels(decision.expert, domain, decision.reason, decision.stage).inc()
+        self.routing.labels(decision.stage).observe(decision.seconds)
+        if scores:
+            self.confidence.labels(scores.domain).observe(scores.confidence)
+
+    def _observe_attempts(self, exchange: Exchange) -> None:
+        for attempt in exchange.attempts:
+            self.attempts.labels(attempt.expert, attempt.replica, attempt.outcome).inc()
+        for before, after in zip(exchange.attempts, exchange.attempts[1:], strict=False):
+            if before.expert != after.expert:
+                self.fallbacks.labels(before.expert, after.expert, before.outcome).inc()
+
+    def _observe_usage(self, exchange: Exchange, expert: str, domain: str) -> None:
+        usage = exchange.usage
+        if exchange.stream and exchange.first_token is not None and exchange.last_token is not None:
+            self.first_token.labels(expert).observe(exchange.first_token - exchange.started)
+            if usage and usage.output > 1:
+                spacing = (exchange.last_token - exchange.first_token) / (usage.output - 1)
+                self.per_token.labels(expert).observe(spacing)
+        if usage is None or exchange.expert is None:
+            return
+        for kind in ("input", "cached_input", "output", "reasoning"):
+            self.tokens.labels(expert, kind).inc(getattr(usage, kind))
+        if exchange.cost is None:
+            self.unpriced.labels(expert).inc()
+            return
+        self.cost.labels(expert, domain).inc(exchange.cost)
+        if self._baseline and not exchange.expert.stand_in:
+            name, price = self._baseline
+            self.baseline_cost.labels(name).inc(usage.cost(price))
+
+
+def baseline_of(file: ExpertsFile, price: Price | None) -> tuple[str, Price] | None:
+    """The baseline's name and price, None where the file names none or its price is not known."""
+    return (file.baseline, price) if file.baseline and price else None

@@ -1,0 +1,96 @@
+"""OpenAI's endpoints. Chat completions is the hot path: a plain ASGI application that carries bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import closing
+
+from gateway.asgi import (
+    ClientGoneError,
+    Receive,
+    Scope,
+    Send,
+    headers_of,
+    read_body,
+    request_id,
+    respond,
+    respond_error,
+    start,
+    until_gone,
+)
+from gateway.deciding import Decider, decision_headers
+from gateway.dispatch import Answer, Dispatcher
+from gateway.errors import GatewayError, error_event
+from gateway.exchange import CLIENT_CLOSED_REQUEST, Exchange, Observer, Outcome, Phase
+from gateway.schema import Chat
+
+log = logging.getLogger("moe_gateway")
+Callers = Callable[[dict[bytes, bytes]], str]
+
+
+class ChatCompletions:
+    """POST /v1/chat/completions."""
+
+    def __init__(
+        self, decider: Decider, dispatcher: Dispatcher, observers: tuple[Observer, ...], max_body_bytes: int
+    ) -> None:
+        self._decider, self._dispatcher, self._observers = decider, dispatcher, observers
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = headers_of(scope)
+        exchange = Exchange(request_id(headers), "chat.completions", self._observers, caller=scope["state"]["caller"])
+        try:
+            with exchange.waiting():
+                body = await read_body(headers, receive, self._max_body_bytes)
+            await until_gone(receive, self._answer(exchange, body, send))
+        except (ClientGoneError, asyncio.CancelledError) as error:
+            exchange.finish(Outcome.CANCELLED, CLIENT_CLOSED_REQUEST)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        except GatewayError as error:
+            exchange.error_code = error.code
+            await respond_error(send, error, decision_headers(exchange))
+            exchange.finish(_outcome(exchange, error), error.status)
+        except Exception as error:  # the boundary: one request's fault must not end the others
+            log.exception("the gateway failed", extra={"request_id": exchange.id})
+            if exchange.phase is Phase.STREAMING:
+                await send({"type": "http.response.body", "body": error_event("The gateway failed.", "internal_error")})
+            else:
+                await respond_error(send, error, decision_headers(exchange))
+            exchange.finish(Outcome.SERVER_ERROR, 500)
+
+    async def _answer(self, exchange: Exchange, body: bytes, send: Send) -> None:
+        chat = Chat.parse(body)
+        exchange.stream = chat.stream
+        exchange.decision = await self._decider.decide(chat.query())
+        with closing(await self._dispatcher.chat(exchange, chat, exchange.decision)) as answer:
+            exchange.phase = Phase.STREAMING
+            if answer.relay is None:
+                await self._whole(exchange, answer, send)
+            else:
+                await self._streamed(exchange, answer, send)
+        exchange.finish(answer.outcome, answer.status)
+
+    async def _whole(self, exchange: Exchange, answer: Answer, send: Send) -> None:
+        with exchange.waiting():
+            await respond(send, answer.status, answer.headers | decision_headers(exchange), answer.body)
+
+    async def _streamed(self, exchange: Exchange, answer: Answer, send: Send) -> None:
+        assert answer.relay is not None  # noqa: S101 - the caller looked
+        # Proxies that buffer would turn a stream into one late answer.
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        await start(send, answer.status, answer.headers | headers | decision_headers(exchange))
+        async for chunk in answer.relay.rest():
+            with exchange.waiting():  # a slow client holds back the expert, and is no overhead of ours
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _outcome(exchange: Exchange, error: GatewayError) -> Outcome:
+    """How the exchange came out: as its last attempt did, or as a fault of the request where none was made."""
+    if exchange.attempts and (outcome := exchange.attempts[-1].outcome):
+        return outcome
+    return Outcome.CLIENT_ERROR if error.status < 500 else Outcome.SERVER_ERROR

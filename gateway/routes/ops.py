@@ -1,0 +1,43 @@
+"""For those who operate: is the process up, can it answer, what has it counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from gateway import __version__
+from gateway.metrics import CONTENT_TYPE
+from gateway.state import GatewayState
+
+routes = APIRouter(tags=["operations"])
+STAND_IN_NOTE = (
+    "A stand-in is a small embedded model in place of a real specialist: fit to try the gateway, not to judge answers. "
+    "Put a real one in experts.yaml."
+)
+
+
+@routes.get("/health")
+async def health(request: Request) -> dict[str, Any]:
+    """The process is up. Says which experts are stand-ins."""
+    state: GatewayState = request.app.state.gateway
+    stand_ins = [name for name, expert in state.file.experts.items() if expert.stand_in]
+    body: dict[str, Any] = {"status": "ok", "version": __version__, "stand_ins": stand_ins}
+    return body | ({"note": STAND_IN_NOTE} if stand_ins else {})
+
+
+@routes.get("/ready")
+async def ready(request: Request, response: Response) -> dict[str, Any]:
+    """200 when a router is loaded and one expert or more can answer, else 503."""
+    state: GatewayState = request.app.state.gateway
+    experts = {expert: "ready" if state.pool.ready(expert) else "down" for expert in state.file.experts}
+    able = "ready" in experts.values()
+    response.status_code = 200 if able else 503
+    return {"status": "ready" if able else "unavailable", "router": state.decider.router.artifact.name, "experts": experts}
+
+
+@routes.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format."""
+    state: GatewayState = request.app.state.gateway
+    return Response(state.metrics.exposition(), headers={"content-type": CONTENT_TYPE})

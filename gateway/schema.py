@@ -1,0 +1,168 @@
+"""The requests that clients send. Typed only where something is read; the rest stays the bytes that it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import msgspec
+
+from gateway.errors import BadRequestError
+from router.conversation import routed_text
+from router.decision import Query
+from router.experts import Defaults
+
+Raw = msgspec.Raw
+# English text is about four characters a token; no tokenizer in use packs ordinary text tighter than eight.
+BYTES_PER_TOKEN = 4
+MOST_BYTES_PER_TOKEN = 8
+IMAGE_TOKENS = 500
+
+
+class Part(msgspec.Struct):
+    type: str = "text"
+    text: str | None = None
+
+
+class Message(msgspec.Struct):
+    role: str
+    content: str | list[Part] | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content or () if part.text)
+
+    @property
+    def parts(self) -> set[str]:
+        return {part.type for part in self.content} if isinstance(self.content, list) else set()
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class ResponseFormat(msgspec.Struct):
+    type: str = "text"
+
+
+class ChatFields(msgspec.Struct):
+    """What is read of a chat request."""
+
+    messages: list[Message]
+    model: str = "auto"
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    tools: list[Raw] | None = None
+    response_format: ResponseFormat | None = None
+    logprobs: bool | None = None
+
+
+class Chat:
+    """A chat completion request: the fields that are read, and all of them as they came."""
+
+    def __init__(self, fields: ChatFields, raw: Mapping[str, Raw]) -> None:
+        self.fields, self._raw = fields, raw
+        self.stream = bool(fields.stream)
+        self.wants_usage = bool(fields.stream_options and fields.stream_options.include_usage)
+
+    @staticmethod
+    def parse(body: bytes) -> Chat:
+        """Raises BadRequestError saying what is wrong and where."""
+        chat = Chat(_decode(body, _FIELDS), _decode(body, _RAW))
+        messages = chat.fields.messages
+        if not messages:
+            raise BadRequestError("messages is empty; send at least one message.", param="messages")
+        for i, message in enumerate(messages):
+            if message.role == "user" and message.content in (None, []):
+                raise BadRequestError(f"messages[{i}].content is empty; a user message needs text.", param="messages")
+        return chat
+
+    def query(self) -> Query:
+        """What the router is asked."""
+        size = sum(len(message.text.encode("utf-8", "replace")) for message in self.fields.messages)
+        images = sum("image_url" in message.parts for message in self.fields.messages)
+        return Query(
+            text=routed_text([message.text for message in self.fields.messages if message.role == "user"]),
+            requested_model=self.fields.model,
+            needs=frozenset(self._needs()),
+            tokens=size // BYTES_PER_TOKEN + images * IMAGE_TOKENS,
+            least_tokens=size // MOST_BYTES_PER_TOKEN,
+        )
+
+    def _needs(self) -> set[str]:
+        fields = self.fields
+        parts = set().union(*(message.parts for message in fields.messages))
+        needs = {"tools": bool(fields.tools), "vision": "image_url" in parts, "audio": "input_audio" in parts}
+        needs["json_schema"] = fields.response_format is not None and fields.response_format.type == "json_schema"
+        needs["logprobs"] = bool(fields.logprobs)
+        return {need for need, needed in needs.items() if needed}
+
+    def upstream_body(self, model: str, defaults: Defaults) -> bytes:
+        """The body for an expert: every value as the client sent it, but for the model, usage on streams and the defaults."""
+        fields = dict(self._raw)
+        fields["model"] = _raw(model)
+        if self.stream:
+            fields["stream_options"] = _with_usage(fields.get("stream_options"))
+        for name in ("temperature", "top_p", "max_tokens"):
+            value = getattr(defaults, name)
+            taken = ("max_tokens", "max_completion_tokens") if name == "max_tokens" else (name,)
+            if value is not None and all(_absent(fields.get(key)) for key in taken):
+                fields[name] = _raw(value)
+        if defaults.system is not None and not any(m.role in ("system", "developer") for m in self.fields.messages):
+            system = msgspec.json.encode({"role": "system", "content": defaults.system})
+            fields["messages"] = Raw(b"[" + system + b"," + bytes(fields["messages"]).lstrip()[1:])
+        return msgspec.json.encode(fields)
+
+
+class RouteFields(msgspec.Struct):
+    input: str | None = None
+
+
+def parse_route(body: bytes) -> Query:
+    """The query of POST /v1/route: a chat body, or {"input": "text"}. Raises BadRequestError."""
+    fields: RouteFields = _decode(body, _ROUTE)
+    if fields.input is None:
+        return Chat.parse(body).query()
+    if not fields.input.strip():
+        raise BadRequestError("input is empty; send the text to route.", param="input")
+    return Query(text=routed_text([fields.input]), tokens=len(fields.input) // BYTES_PER_TOKEN)
+
+
+def _decode(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        _refuse(str(error))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequestError(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+    except RecursionError:
+        raise BadRequestError("The JSON is nested too deeply.", code="invalid_json") from None
+
+
+def _refuse(message: str) -> NoReturn:
+    """msgspec's message ends in ` - at `$.messages[0].role``: the param that OpenAI's clients show."""
+    what, _, where = message.partition(" - at ")
+    param = where.strip("`").removeprefix("$").removeprefix(".") or None
+    if "required field" in what:
+        param = what.rpartition("field ")[2].strip("`") if param is None else param
+    raise BadRequestError(f"{what}{f' at {param}' if where and param else ''}.", param=param)
+
+
+def _raw(value: Any) -> Raw:
+    return Raw(msgspec.json.encode(value))
+
+
+def _absent(value: Raw | None) -> bool:
+    return value is None or bytes(value) == b"null"
+
+
+def _with_usage(options: Raw | None) -> Raw:
+    known = {} if options is None or _absent(options) else msgspec.json.decode(options, type=dict[str, Raw])
+    return _raw({**known, "include_usage": True})
+
+
+_FIELDS = msgspec.json.Decoder(ChatFields)
+_RAW = msgspec.json.Decoder(dict[str, Raw])
+_ROUTE = msgspec.json.Decoder(RouteFields)

@@ -1,0 +1,59 @@
+"""How one gateway process is set up: what the command line and the environment say."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.errors import SettingsError
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`keys` maps the name of each key to the key; with none set every caller may use /v1. Sizes are in bytes."""
+
+    config: Path = Path("experts.yaml")
+    host: str = "127.0.0.1"
+    port: int = 8080
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    admin_key: str | None = field(default=None, repr=False)
+    protect_metrics: bool = False
+    max_body_bytes: int = 32 * MIB
+    health_interval: float = 5.0
+    state: Path = Path(".moe-gateway")
+
+
+def keys_from_environment(environment: Mapping[str, str] = os.environ) -> tuple[dict[str, str], str | None]:
+    """The named keys of MOE_GATEWAY_KEYS and the admin key. Raises SettingsError, without showing any key."""
+    keys: dict[str, str] = {}
+    for i, pair in enumerate(filter(None, map(str.strip, environment.get("MOE_GATEWAY_KEYS", "").split(","))), 1):
+        name, separator, key = pair.partition(":")
+        if not separator or not name.strip() or not key.strip():
+            raise SettingsError(f"MOE_GATEWAY_KEYS: entry {i} is not name:key; write MOE_GATEWAY_KEYS=team-a:key,team-b:key")
+        if name.strip() in keys:
+            raise SettingsError(f"MOE_GATEWAY_KEYS: the name {name.strip()!r} stands twice")
+        keys[name.strip()] = key.strip()
+    return keys, environment.get("MOE_GATEWAY_ADMIN_KEY") or None
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raises SettingsError where the gateway would listen to other machines with no key set."""
+    if settings.keys or is_loopback(settings.host):
+        return
+    raise SettingsError(
+        f"refusing to listen on {settings.host} with no key set: anyone who reaches it could use your models. "
+        "Set MOE_GATEWAY_KEYS=name:key (for example name:$(openssl rand -hex 24)), or listen on 127.0.0.1."
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`. A name other than localhost counts as reachable."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

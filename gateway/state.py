@@ -1,0 +1,25 @@
+"""What one running gateway consists of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.deciding import Decider
+from gateway.metrics import Metrics
+from gateway.pool import Pool
+from gateway.settings import Settings
+from gateway.workers.supervisor import Worker
+from router.experts import ExpertsFile
+
+
+@dataclass(frozen=True)
+class GatewayState:
+    settings: Settings
+    file: ExpertsFile
+    decider: Decider
+    pool: Pool
+    metrics: Metrics
+    workers: Mapping[str, Worker]
+    started: int = field(default_factory=lambda: int(time.time()))

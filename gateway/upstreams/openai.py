@@ -1,0 +1,108 @@
+"""The adapter for vLLM and every other server that speaks OpenAI's HTTP: bytes through. Alone imports the HTTP client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+import aiohttp
+
+from gateway.exchange import Outcome
+from gateway.upstreams.base import Address, UpstreamError
+from router.experts import Timeouts
+
+# vLLM closes a connection that was idle for 5 s; ours go earlier, so that a request rarely meets one that is closing.
+KEEP_ALIVE_SECONDS = 3.0
+PROBE_SECONDS = 2.0
+READ_BYTES = 65536
+
+
+class OpenAIUpstream:
+    """One pooled client for every replica."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession
+
+    async def start(self) -> None:
+        """Open the pool, in the event loop that will use it."""
+        # Limits on traffic belong to the experts (max_in_flight), not to a pool where one slow replica would starve another.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ttl_dns_cache=30)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=READ_BYTES,
+            trust_env=False,
+        )
+
+    async def post(
+        self, address: Address, path: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts
+    ) -> OpenAIReply:
+        url = address.url
+        if url is None:
+            raise UpstreamError(Outcome.CONNECT_ERROR, "the worker is not up")
+        sent = {"content-type": "application/json", "user-agent": "moe-gateway", "accept-encoding": "identity", **headers}
+        if address.api_key:
+            sent["authorization"] = f"Bearer {address.api_key}"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
+        try:
+            response = await self._session.post(
+                f"{url}{path}", data=body, headers=sent, timeout=timeout, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise mapped(error) from None
+        return OpenAIReply(response)
+
+    async def healthy(self, address: Address) -> bool:
+        """Whether the server answers GET /health, beside its /v1, with anything but a fault of its own."""
+        if address.url is None:
+            return False
+        timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
+        try:
+            url = f"{address.url.removesuffix('/v1')}/health"
+            async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
+                return response.status < 500
+        except (aiohttp.ClientError, OSError):
+            return False
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class OpenAIReply:
+    """A Reply over aiohttp."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise mapped(error, reading=True) from None
+
+    async def read(self) -> bytes:
+        try:
+            return await self._response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise mapped(error, reading=True) from None
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def mapped(error: Exception, reading: bool = False) -> UpstreamError:
+    """The one place where the client's errors become ours. aiohttp's messages hold addresses, so none is passed on."""
+    if isinstance(error, (aiohttp.ServerTimeoutError, TimeoutError)):
+        return UpstreamError(Outcome.TIMEOUT, "it did not answer in time")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamError(Outcome.CONNECT_ERROR, "it could not be reached")
+    if reading:
+        return UpstreamError(Outcome.TRUNCATED, "its answer broke off")
+    if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError)):
+        return UpstreamError(Outcome.CONNECT_ERROR, "it closed the connection", reset=True)
+    if isinstance(error, aiohttp.ClientOSError):
+        return UpstreamError(Outcome.CONNECT_ERROR, "the connection failed", reset=True)
+    return UpstreamError(Outcome.SERVER_ERROR, "its answer is not HTTP that can be read")

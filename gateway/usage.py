@@ -1,0 +1,92 @@
+"""Tokens and what they cost."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from router.experts import Price
+
+PRICE_MAP = "model_prices_and_context_window_backup.json"
+PER_MILLION = 1_000_000
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Counts(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+class _WithUsage(msgspec.Struct):
+    usage: _Counts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer. `input` leaves out `cached_input`; `reasoning` is a part of `output`."""
+
+    input: int = 0
+    cached_input: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    def cost(self, price: Price) -> float:
+        """USD."""
+        cached = price.input if price.cached_input is None else price.cached_input
+        return (self.input * price.input + self.cached_input * cached + self.output * price.output) / PER_MILLION
+
+
+def read_usage(payload: bytes) -> Usage | None:
+    """The usage of an answer, or of one event of a stream, in OpenAI's shape; None where there is none that can be read."""
+    try:
+        counts = _DECODER.decode(payload).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if counts is None:
+        return None
+    details = counts.prompt_tokens_details
+    prompt = max(0, counts.prompt_tokens or 0)
+    cached = min(prompt, max(0, (details.cached_tokens or 0) if details else 0))
+    output = max(0, counts.completion_tokens or 0)
+    finer = counts.completion_tokens_details
+    reasoning = min(output, max(0, (finer.reasoning_tokens or 0) if finer else 0))
+    return Usage(input=prompt - cached, cached_input=cached, output=output, reasoning=reasoning)
+
+
+def public_price(model: str) -> Price | None:
+    """What `model` costs by the price map that litellm carries, read as data: litellm itself is not imported."""
+    entry = _price_map().get(model)
+    if not isinstance(entry, dict) or "input_cost_per_token" not in entry or "output_cost_per_token" not in entry:
+        return None
+    cached = entry.get("cache_read_input_token_cost")
+    return Price(
+        input=entry["input_cost_per_token"] * PER_MILLION,
+        output=entry["output_cost_per_token"] * PER_MILLION,
+        cached_input=None if cached is None else cached * PER_MILLION,
+    )
+
+
+def _price_map() -> dict[str, Any]:
+    found = importlib.util.find_spec("litellm")
+    if found is None or not found.submodule_search_locations:
+        return {}
+    path = Path(found.submodule_search_locations[0]) / PRICE_MAP
+    try:
+        prices: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return prices
+
+
+_DECODER = msgspec.json.Decoder(_WithUsage)

@@ -1,0 +1,1 @@
+"""Decides which expert should answer a prompt. A library: synchronous, no HTTP, no globals."""

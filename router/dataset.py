@@ -1,0 +1,116 @@
+"""The training prompts: the authored corpus, one file a domain, and the examples of experts.yaml."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from router.conversation import routed_text
+from router.errors import CorpusError
+from router.experts import BUILT_IN_DOMAINS, ExpertsFile
+
+CORPUS = Path(__file__).parent / "corpus"
+HELD_OUT_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled prompt. `alternates` are labels that count as right as well; `part` and `tags` belong to evaluation sets."""
+
+    text: str
+    domain: str
+    alternates: frozenset[str] = frozenset()
+    language: str = "en"
+    style: str = "ask"
+    part: str = ""
+    tags: frozenset[str] = field(default=frozenset())
+    id: str = ""
+    origin: str = ""
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the row is for measuring, not for training: settled by its text alone, so that it never moves."""
+        return int.from_bytes(hashlib.sha256(self.text.encode()).digest()[:4], "big") < HELD_OUT_SHARE * 2**32
+
+    def accepts(self, domain: str) -> bool:
+        return domain == self.domain or domain in self.alternates
+
+
+def load_corpus(folder: Path = CORPUS) -> list[Row]:
+    """Every authored prompt. Raises CorpusError naming file and line of the first wrong row."""
+    rows: list[Row] = []
+    for path in sorted(folder.glob("*.jsonl")):
+        rows.extend(read_rows(path))
+    if not rows:
+        raise CorpusError(f"no training prompts in {folder}")
+    return rows
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a JSON-lines file, gzipped or not: `domain`, and `prompt` or `messages`. Raises CorpusError."""
+    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    with opened as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield _row(json.loads(line))
+            except (KeyError, TypeError, ValueError) as error:
+                raise CorpusError(f"{path.name}:{number}: not a row with domain and prompt or messages ({error})") from error
+
+
+def _row(raw: Mapping[str, Any]) -> Row:
+    text = routed_text([raw["prompt"]] if "prompt" in raw else user_turns(raw["messages"]))
+    if not text:
+        raise ValueError("no text")
+    return Row(
+        text=text,
+        domain=str(raw["domain"]),
+        alternates=frozenset(raw.get("alt") or ()),
+        language=raw.get("lang", "en"),
+        style=raw.get("style", "ask"),
+        part=raw.get("part", ""),
+        tags=frozenset(raw.get("tags") or ()),
+        id=str(raw.get("id", "")),
+        origin=str(raw.get("of") or ""),
+    )
+
+
+def user_turns(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The texts of the user's messages in OpenAI's shape, oldest first; parts other than text count for nothing."""
+    return [message_text(m.get("content")) for m in messages if m.get("role") == "user"]
+
+
+def message_text(content: Any) -> str:
+    """The text of a message's content: a string, or the text parts of a list joined by newlines."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, dict))
+        return "\n".join(text for text in parts if isinstance(text, str))
+    return ""
+
+
+def training_rows(file: ExpertsFile | None = None, corpus: Sequence[Row] | None = None) -> list[Row]:
+    """What a router for `file` is trained on: the corpus rows of its domains, then its own examples."""
+    rows = list(load_corpus() if corpus is None else corpus)
+    if file is None:
+        return rows
+    wanted = set(file.domain_names)
+    own = [Row(routed_text([e]), name) for name, domain in file.domains.items() for e in domain.examples]
+    return [row for row in rows if row.domain in wanted] + own
+
+
+def corpus_hash(rows: Iterable[Row]) -> str:
+    """Names a training set: 12 hexadecimal digits over texts, labels and alternates, in any order of rows."""
+    lines = sorted(json.dumps([row.text, row.domain, sorted(row.alternates)]) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def domains_of(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The labels of `rows`, built-in ones first, in the order that ExpertsFile.domain_names uses."""
+    found = {row.domain for row in rows}
+    return (*(d for d in BUILT_IN_DOMAINS if d in found), *sorted(found.difference(BUILT_IN_DOMAINS)))

@@ -1,0 +1,64 @@
+"""What can go wrong in the router.
+
+RouterError
+├── ConfigError          experts.yaml is wrong; carries every problem found, each with its place
+├── ArtifactError        the trained router is missing, damaged or does not fit
+├── CorpusError          a training row is wrong
+├── NoExpertError        no expert is able to answer the query
+└── MissingExtraError    a package that only some commands need is not installed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class RouterError(Exception):
+    """The base of every error that this library raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a configuration file; `line` and `column` count from 1."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        key = f"{self.key}: " if self.key else ""
+        return f"{self.file}:{self.line}:{self.column}: {key}{self.message}"
+
+
+class ConfigError(RouterError):
+    """Every problem of a file at once, in the order of its lines."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = sorted(problems, key=lambda p: (p.line, p.column))
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+
+class ArtifactError(RouterError):
+    pass
+
+
+class CorpusError(RouterError):
+    pass
+
+
+class NoExpertError(RouterError):
+    """No expert can take the query. `lacking` says what is missing: a capability, or `context_window`."""
+
+    def __init__(self, message: str, lacking: str) -> None:
+        super().__init__(message)
+        self.lacking = lacking
+
+
+class MissingExtraError(RouterError):
+    """Names the package that is missing and the exact command that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'moe-gateway[{extra}]'")

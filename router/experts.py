@@ -1,0 +1,342 @@
+"""experts.yaml: the experts, the domains and how to choose. Read whole, every error at once, each with its line."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from router.errors import ConfigError, Problem
+from router.yamlfile import YamlFile
+
+VIRTUAL_MODELS = ("auto", "auto:cheap", "auto:best")
+BUILT_IN_DOMAINS = ("code", "math", "bio", "general")
+CAPABILITIES = ("tools", "json_schema", "vision", "audio", "logprobs")
+LISTED_QUALITY = 0.9  # of an expert for a domain that it names without a figure
+OTHER_QUALITY = 0.4  # for a domain that it does not name
+FALLBACK_OTHER_QUALITY = 0.6  # the same for the fallback expert
+LEAST_EXAMPLES = 5
+RESERVED_IDS = ("none",)  # the label of metrics where no expert is meant
+
+M = TypeVar("M", bound=BaseModel)
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*", value)
+        if not match:
+            raise ValueError(f"{value!r} is not a duration; write 500ms, 30s, 10m or 1h")
+        return float(match[1]) * UNITS[match[2]]
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("not an http:// or https:// address such as http://10.0.0.5:8000/v1")
+    _ = parts.port  # raises ValueError by itself when it is no port
+    if parts.username or parts.password:
+        raise ValueError("an address carries no credentials; use api_key: ${NAME}")
+    return value.rstrip("/")
+
+
+def _secret(value: str) -> str:
+    match = re.fullmatch(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value)
+    if not match:
+        raise ValueError("a secret is never written here; name an environment variable: ${NAME}")
+    secret = os.environ.get(match[1])
+    if not secret:
+        raise ValueError(f"the environment variable {match[1]} is not set")
+    return secret
+
+
+def _qualities(value: Any) -> Any:
+    if isinstance(value, list):
+        return {str(domain): LISTED_QUALITY for domain in value}
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Secret = Annotated[str, AfterValidator(_secret)]
+Quality = Annotated[float, Field(ge=0, le=1)]
+Usd = Annotated[float, Field(ge=0)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Domain(Part):
+    """What a prompt may be about. A domain of one's own needs examples; those of a built-in one join its corpus."""
+
+    description: str = ""
+    examples: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _no_empty_example(self) -> Domain:
+        if any(not example.strip() for example in self.examples):
+            raise ValueError("an example is empty")
+        return self
+
+
+class Replica(Part):
+    url: HttpUrl
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+
+class Upstream(Part):
+    """Where an expert answers: replicas of a vLLM (or any OpenAI-compatible) server, or the embedded engine."""
+
+    vllm: tuple[Replica, ...] = ()
+    embedded: Literal["smollm2"] | None = None
+    api_key: Secret | None = Field(default=None, repr=False)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Upstream:
+        if bool(self.vllm) == bool(self.embedded):
+            raise ValueError("give exactly one of vllm: [URL, …] and embedded: smollm2")
+        return self
+
+
+class Timeouts(Part):
+    """Seconds. `first_byte` and `idle` bound a stream; an answer in one piece is bound by `total` alone."""
+
+    connect: Seconds = 2.0
+    first_byte: Seconds = 60.0
+    idle: Seconds = 30.0
+    total: Seconds = 600.0
+
+
+class Defaults(Part):
+    """Used where the request says nothing."""
+
+    system: str | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+
+
+class Price(Part):
+    """USD per million tokens; cached input costs as much as input where nothing is said."""
+
+    input: Usd
+    output: Usd
+    cached_input: Usd | None = None
+
+    @property
+    def blended(self) -> float:
+        """One figure to compare experts by: three tokens in for one out."""
+        return (3 * self.input + self.output) / 4
+
+
+class Expert(Part):
+    """One servable model. `domains` maps a domain to the quality of its answers there, 0 to 1."""
+
+    model: Annotated[str, Field(min_length=1)]
+    domains: Annotated[dict[str, Quality], BeforeValidator(_qualities), Field(min_length=1)]
+    upstream: Upstream
+    timeouts: Timeouts = Timeouts()
+    max_in_flight: Annotated[int, Field(gt=0)] | None = None
+    defaults: Defaults = Defaults()
+    price: Price | None = None
+    context_window: Annotated[int, Field(gt=0)] | None = None
+    capabilities: frozenset[Literal["tools", "json_schema", "vision", "audio", "logprobs"]] = frozenset()
+    fallbacks: tuple[str, ...] = ()
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the small embedded model answers in place of a real specialist."""
+        return self.upstream.embedded is not None
+
+
+class RouterOptions(Part):
+    confidence_floor: Annotated[float, Field(ge=0, le=1)] = 0.55
+    fallback: str | None = None
+    encoder: str = "all-MiniLM-L6-v2"
+
+
+class ExpertsFile(Part):
+    """A whole experts.yaml, checked. `digest` names its content."""
+
+    version: Literal[1]
+    experts: dict[str, Expert]
+    router: RouterOptions = RouterOptions()
+    baseline: str | None = None
+    aliases: dict[str, str] = {}
+    domains: dict[str, Domain] = {}
+    digest: str = ""
+
+    @property
+    def fallback(self) -> str:
+        """The expert that answers when the router is unsure: the one named, else the first that serves general, else the first."""
+        general = (e for e, expert in self.experts.items() if "general" in expert.domains)
+        return self.router.fallback or next(general, next(iter(self.experts)))
+
+    @property
+    def domain_names(self) -> tuple[str, ...]:
+        """The labels of the classifier: declared domains and those that experts name, built-in ones first."""
+        named = {*self.domains, *(d for expert in self.experts.values() for d in expert.domains)}
+        return (*(d for d in BUILT_IN_DOMAINS if d in named), *sorted(named.difference(BUILT_IN_DOMAINS)))
+
+    def quality(self, expert: str, domain: str) -> float:
+        """The quality of `expert` in `domain`, 0 to 1."""
+        other = FALLBACK_OTHER_QUALITY if expert == self.fallback else OTHER_QUALITY
+        return self.experts[expert].domains.get(domain, other)
+
+
+def load_experts(path: Path) -> ExpertsFile:
+    """Read and check experts.yaml. Raises ConfigError with every problem found, FileNotFoundError where there is no file."""
+    return parse_experts(path.read_text("utf-8"), path.name)
+
+
+def parse_experts(text: str, name: str = "experts.yaml") -> ExpertsFile:
+    """Check the text of an experts.yaml; `name` stands in the errors. Raises ConfigError."""
+    file = YamlFile.parse(text, name)
+    if not isinstance(file.data, dict):
+        raise ConfigError([file.problem((), "expected keys such as version: 1 and experts:")])
+    problems = file.duplicates()
+    parts = _read_parts(file, problems)
+    problems += _cross_check(file, parts)
+    if problems:
+        raise ConfigError(problems)
+    return ExpertsFile.model_construct(**parts, digest=hashlib.sha256(text.encode()).hexdigest()[:12])
+
+
+def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
+    """Each section by itself, so that a wrong expert hides no error in the others. Wrong parts are left out."""
+    data: Mapping[str, Any] = file.data
+    known = [field for field in ExpertsFile.model_fields if field != "digest"]
+    for key in data:
+        if key not in known:
+            problems.append(file.problem((key,), f"unknown key{_nearest(str(key), known)}", at_key=True))
+    if data.get("version") != 1:
+        problems.append(file.problem(("version",), "must be there and be 1: version: 1"))
+    parts: dict[str, Any] = {"version": 1, "experts": {}, "domains": {}}
+    for section, model in (("experts", Expert), ("domains", Domain)):
+        entries = data.get(section)
+        if entries is None and section == "domains":
+            continue
+        if not isinstance(entries, dict) or not entries:
+            problems.append(file.problem((section,), f"expected one entry or more under {section}:"))
+            continue
+        for key, value in entries.items():
+            part = _validate(file, model, value or {}, (section, str(key)), problems)
+            if part is not None:
+                parts[section][str(key)] = part
+    options = _validate(file, RouterOptions, data.get("router") or {}, ("router",), problems)
+    parts["router"] = options or RouterOptions()
+    parts["baseline"] = data.get("baseline")
+    if not isinstance(parts["baseline"], str | None):
+        problems.append(file.problem(("baseline",), "expected the name of a model, such as gpt-4o"))
+    parts["aliases"] = data.get("aliases") or {}
+    if not isinstance(parts["aliases"], dict):
+        problems.append(file.problem(("aliases",), "expected names and what they stand for: gpt-4o-mini: auto"))
+        parts["aliases"] = {}
+    return parts
+
+
+def _validate(file: YamlFile, model: type[M], value: Any, path: tuple[str, ...], problems: list[Problem]) -> M | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_input=False):
+            problems.append(_from_pydantic(file, model, path, item))  # noqa: PERF401 - a comprehension hides the point
+        return None
+
+
+def _from_pydantic(file: YamlFile, model: type[BaseModel], path: tuple[str, ...], item: Any) -> Problem:
+    place = (*path, *item["loc"])
+    if item["type"] == "extra_forbidden":
+        return file.problem(place, f"unknown key{_nearest(str(place[-1]), _keys_at(model, item['loc']))}", at_key=True)
+    if item["type"] == "missing":
+        return file.problem(place, "is missing")
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return file.problem(place, message[:1].lower() + message[1:])
+
+
+def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """The keys that may stand where the unknown one at the end of `loc` stands."""
+    for step in loc[:-1]:
+        field = model.model_fields.get(str(step))
+        inner = field.annotation if field else model
+        candidates = [inner, *getattr(inner, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def _cross_check(file: YamlFile, parts: Mapping[str, Any]) -> list[Problem]:
+    raw_experts = file.data.get("experts")
+    ids = [str(key) for key in raw_experts] if isinstance(raw_experts, dict) else []
+    raw_domains = file.data.get("domains")
+    declared = [str(key) for key in raw_domains] if isinstance(raw_domains, dict) else []
+    return [
+        *_check_names(file, ids, parts["aliases"]),
+        *_check_references(file, ids, parts),
+        *_check_domains(file, declared, parts),
+    ]
+
+
+def _check_names(file: YamlFile, ids: Sequence[str], aliases: Mapping[Any, Any]) -> Iterator[Problem]:
+    for key in ids:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", key) or key in (*VIRTUAL_MODELS, *RESERVED_IDS):
+            rule = "an expert's id is 1 to 64 letters, digits, '.', '_' or '-', and not auto or none"
+            yield file.problem(("experts", key), rule, at_key=True)
+    targets = [*ids, *VIRTUAL_MODELS]
+    for alias, target in aliases.items():
+        if str(alias) in targets:
+            yield file.problem(("aliases", str(alias)), "is the name of an expert or virtual model already", at_key=True)
+        if str(target) not in targets:
+            yield file.problem(("aliases", str(alias)), f"no expert {str(target)!r}{_nearest(str(target), targets)}")
+
+
+def _check_references(file: YamlFile, ids: Sequence[str], parts: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, expert in parts["experts"].items():
+        for i, fallback in enumerate(expert.fallbacks):
+            if fallback not in ids:
+                message = f"no expert {fallback!r}{_nearest(fallback, ids)}"
+                yield file.problem(("experts", key, "fallbacks", i), message)
+            elif fallback == key:
+                yield file.problem(("experts", key, "fallbacks", i), "an expert cannot be its own fallback")
+    fallback = parts["router"].fallback
+    if fallback is not None and fallback not in ids:
+        yield file.problem(("router", "fallback"), f"no expert {fallback!r}{_nearest(fallback, ids)}")
+
+
+def _check_domains(file: YamlFile, declared: Sequence[str], parts: Mapping[str, Any]) -> Iterator[Problem]:
+    known = [*BUILT_IN_DOMAINS, *(d for d in declared if d not in BUILT_IN_DOMAINS)]
+    served = set()
+    for key, expert in parts["experts"].items():
+        for domain in expert.domains:
+            served.add(domain)
+            if domain not in known:
+                hint = _nearest(domain, known)
+                yield file.problem(("experts", key, "domains", domain), f"no domain {domain!r} is declared{hint}")
+    if len(parts["experts"]) == len(file.data.get("experts") or ()):  # else a wrong expert may be the one that serves it
+        for domain in declared:
+            if domain not in served:
+                yield file.problem(("domains", domain), "no expert serves this domain", at_key=True)
+    for key, domain in parts["domains"].items():
+        if key not in BUILT_IN_DOMAINS and len(domain.examples) < LEAST_EXAMPLES:
+            message = f"a domain of one's own needs {LEAST_EXAMPLES} example prompts or more, better 10 to 50"
+            yield file.problem(("domains", key), message, at_key=True)
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", key) or key in RESERVED_IDS:
+            yield file.problem(("domains", key), "a domain's name is 1 to 32 of a-z, 0-9, '_' and '-'", at_key=True)
