@@ -24,7 +24,6 @@ from gateway.routes import models, ops, routing
 from gateway.routes.openai import ChatCompletions
 from gateway.settings import Settings
 from gateway.state import GatewayState
-from gateway.upstreams.base import Upstream
 from gateway.upstreams.openai import OpenAIUpstream
 from gateway.usage import public_price
 from gateway.workers.supervisor import Worker, WorkerError, embedded_worker
@@ -33,12 +32,10 @@ from router.routing import Router
 log = logging.getLogger("moe_gateway")
 
 
-def create_app(
-    settings: Settings, router: Router, upstream: Upstream | None = None, on_ready: Callable[[GatewayState], None] | None = None
-) -> FastAPI:
+def create_app(settings: Settings, router: Router, on_ready: Callable[[GatewayState], None] | None = None) -> FastAPI:
     """The gateway as an ASGI application. `on_ready` is called once workers and upstreams are up."""
     file = router.file
-    upstream = upstream or OpenAIUpstream()
+    upstream = OpenAIUpstream()
     workers = _workers(settings, router)
     metrics = Metrics(baseline_of(file, public_price(file.baseline) if file.baseline else None))
     pool = Pool(file, workers, metrics.hold)

@@ -97,7 +97,9 @@ def serve(
 
 
 @app.command()
-def check(file: Annotated[Path, typer.Argument(help="The experts file.")] = DEFAULT_CONFIG, as_json: Json = False) -> None:
+def check(
+    file: Annotated[Path, typer.Argument(help="The experts file.")] = DEFAULT_CONFIG, as_json: Json = False
+) -> None:
     """Say everything that is wrong with an experts file, each with its line.
 
     Example: moe-gateway check experts.yaml
@@ -110,11 +112,16 @@ def check(file: Annotated[Path, typer.Argument(help="The experts file.")] = DEFA
         print_json({"ok": False, "problems": [{n: getattr(p, n) for n in p.__slots__} for p in error.problems]})
         raise typer.Exit(1) from None
     if as_json:
-        print_json({"ok": True, "experts": list(experts.experts), "domains": experts.domain_names, "hash": experts.digest})
+        print_json(
+            {"ok": True, "experts": list(experts.experts), "domains": experts.domain_names, "hash": experts.digest}
+        )
         return
     stand_ins = sum(expert.stand_in for expert in experts.experts.values())
     note = f", of which {stand_ins} are stand-ins" if stand_ins else ""
-    out.print(f"{file}: fine: {len(experts.experts)} experts{note}, domains {', '.join(experts.domain_names)}", highlight=False)
+    out.print(
+        f"{file}: fine: {len(experts.experts)} experts{note}, domains {', '.join(experts.domain_names)}",
+        highlight=False,
+    )
 
 
 @app.command()
@@ -123,7 +130,9 @@ def route(
     config: Config = DEFAULT_CONFIG,
     state: State = None,
     model: Annotated[str, typer.Option(help="A virtual model: auto, auto:cheap or auto:best.")] = "auto",
-    input: Annotated[str | None, typer.Option(help="A file of JSON lines with id and prompt or messages; - is stdin.")] = None,
+    input: Annotated[
+        str | None, typer.Option(help="A file of JSON lines with id and prompt or messages; - is stdin.")
+    ] = None,
     output: Annotated[str, typer.Option(help="Where the decisions go; - is stdout.")] = "-",
     as_json: Json = False,
 ) -> None:
@@ -285,7 +294,9 @@ def print_json(value: Any) -> None:
 
 
 def _print_decision(decision: dict[str, Any]) -> None:
-    out.print(f"[b]{decision['expert']}[/b]  reason {decision['reason']}, {decision['latency_ms']:.1f} ms", highlight=False)
+    out.print(
+        f"[b]{decision['expert']}[/b]  reason {decision['reason']}, {decision['latency_ms']:.1f} ms", highlight=False
+    )
     table = Table("domain", "probability", box=None)
     for domain, probability in sorted(decision["probabilities"].items(), key=lambda item: -item[1]):
         table.add_row(domain, f"{probability:.3f} {'█' * round(20 * probability)}")
@@ -296,7 +307,10 @@ def _banner(settings: Settings, file: ExpertsFile, seconds: float) -> None:
     """One screen: where it listens, who answers, what to try."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"http://{host}:{settings.port}"
-    out.print(f"\n[b]moe-gateway {__version__}[/b] answers at [b]{address}/v1[/b] (ready in {seconds:.1f} s)\n", highlight=False)
+    out.print(
+        f"\n[b]moe-gateway {__version__}[/b] answers at [b]{address}/v1[/b] (ready in {seconds:.1f} s)\n",
+        highlight=False,
+    )
     table = Table("expert", "domains", "model", "served by", box=None, pad_edge=False)
     for name, expert in file.experts.items():
         domains = ", ".join(f"{d} {q:g}" for d, q in expert.domains.items())
@@ -311,6 +325,8 @@ def _banner(settings: Settings, file: ExpertsFile, seconds: float) -> None:
     key = "" if not settings.keys else " -H 'Authorization: Bearer YOUR_KEY'"
     request = '{"model": "auto", "stream": true, "messages": [{"role": "user", "content": "Why do leaves turn red?"}]}'
     out.print("\nTry it:", highlight=False)
-    out.print(f"  curl -N {address}/v1/chat/completions{key} -d '{request}'\n", highlight=False, soft_wrap=True, markup=False)
+    out.print(
+        f"  curl -N {address}/v1/chat/completions{key} -d '{request}'\n", highlight=False, soft_wrap=True, markup=False
+    )
     if not is_loopback(settings.host):
         out.print("It is reachable from other machines: put TLS in front of it.", highlight=False)

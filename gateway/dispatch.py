@@ -64,7 +64,7 @@ class Answer:
 
 
 @dataclass
-class Failed(Exception):
+class Failed(Exception):  # noqa: N818 - not an error yet: another attempt may do better
     """An attempt after which another may be made; status, message and headers are the client's if none is.
 
     `passed` is set where only an expert with a larger window can do better: the answer to give when there is none.
@@ -114,10 +114,12 @@ class Dispatcher:
         except Failed as failed:
             if not failed.reset:
                 raise
-        # A server may close an idle connection in the moment in which we write to it. Nothing was answered: ask once more.
-        return await self._attempt(exchange, chat, expert_id, replica)
+        # A server may close a kept connection in the moment in which we write to it. Nothing was answered: ask once more.
+        return await self._attempt(exchange, chat, expert_id, replica, fresh=True)
 
-    async def _attempt(self, exchange: Exchange, chat: Chat, expert_id: str, replica: Replica) -> Answer:
+    async def _attempt(
+        self, exchange: Exchange, chat: Chat, expert_id: str, replica: Replica, fresh: bool = False
+    ) -> Answer:
         expert = self._pool.file.experts[expert_id]
         exchange.expert_id, exchange.expert = expert_id, expert
         attempt = exchange.attempt(expert_id, replica.name)
@@ -129,26 +131,30 @@ class Dispatcher:
         with ExitStack() as held:
             held.enter_context(self._pool.holding(expert_id, replica))
             try:
-                answer = await self._ask(exchange, chat, expert, replica, held)
+                answer = await self._ask(exchange, chat, expert, replica, held, fresh)
             except UpstreamError as error:
                 end(error.outcome)
                 raise _failed(error, expert_id) from None
             except Failed as failed:
                 end(failed.outcome)
                 if failed.outcome is Outcome.REJECTED and failed.status == 502:
-                    log.error("upstream refused our request: check its key, model and path", extra={"replica": replica.name})
+                    log.error(
+                        "upstream refused our request: check its key, model and path", extra={"replica": replica.name}
+                    )
                 raise
             held.callback(lambda: end(answer.outcome))
             answer.held = held.pop_all()
         return answer
 
-    async def _ask(self, exchange: Exchange, chat: Chat, expert: Expert, replica: Replica, held: ExitStack) -> Answer:
+    async def _ask(
+        self, exchange: Exchange, chat: Chat, expert: Expert, replica: Replica, held: ExitStack, fresh: bool
+    ) -> Answer:
         body = chat.upstream_body(expert.model, expert.defaults)
         headers = {"x-request-id": exchange.id, "accept": "text/event-stream" if chat.stream else "application/json"}
         timeouts = expert.timeouts
         # The headers of an answer in one piece come when it is complete, so only the total bounds them.
         async with _waiting(exchange, timeouts.first_byte if chat.stream else timeouts.total):
-            reply = await self._upstream.post(replica.address, "/chat/completions", body, headers, timeouts)
+            reply = await self._upstream.post(replica.address, "/chat/completions", body, headers, timeouts, fresh)
         held.callback(reply.close)
         passed = {name: reply.headers[name] for name in PASSED_HEADERS if name in reply.headers}
         if chat.stream and reply.status < 300 and passed.get("content-type", "").startswith("text/event-stream"):
@@ -165,7 +171,9 @@ class Dispatcher:
 
     def _gave_up(self, last: Failed | None, decision: Decision) -> UpstreamGatewayError:
         if last is not None:
-            return UpstreamGatewayError(last.status, last.message, code=f"upstream_{last.outcome}", headers=last.headers)
+            return UpstreamGatewayError(
+                last.status, last.message, code=f"upstream_{last.outcome}", headers=last.headers
+            )
         waits = (r.retry_after for e in (decision.expert, *decision.fallbacks) for r in self._pool.replicas[e])
         seconds = math.ceil(min(waits, default=0)) or RETRY_AFTER
         message = f"{decision.expert} and its fallbacks are down or full; retry in {seconds} s."
@@ -192,13 +200,19 @@ def _passed_or_failed(reply: Reply, content: bytes, headers: dict[str, str]) -> 
     """An answer that is no success: passed on where it is about the request. Raises Failed where another may do better."""
     status = reply.status
     if status in (401, 403, 404) or status < 400:
-        raise Failed(Outcome.REJECTED, 502, "The expert refused the gateway's own request; its operator has to look into it.")
+        raise Failed(
+            Outcome.REJECTED, 502, "The expert refused the gateway's own request; its operator has to look into it."
+        )
     if status in (408, 429):
-        raise Failed(Outcome.REJECTED, status, "The expert is busy.", {"retry-after": RETRY_AFTER, **_without_type(headers)})
+        raise Failed(
+            Outcome.REJECTED, status, "The expert is busy.", {"retry-after": RETRY_AFTER, **_without_type(headers)}
+        )
     if status >= 500:
         final = status if status in (503, 504) else 502
         retry = {"retry-after": RETRY_AFTER} if final == 503 else {}
-        raise Failed(Outcome.SERVER_ERROR, final, f"The expert answered with status {status}.", retry | _without_type(headers))
+        raise Failed(
+            Outcome.SERVER_ERROR, final, f"The expert answered with status {status}.", retry | _without_type(headers)
+        )
     answer = Answer(status, headers, content)
     message = _error_message(content)
     if message is None:

@@ -13,7 +13,6 @@ from gateway.usage import Usage
 from router.decision import Decision
 from router.experts import Expert
 
-
 log = logging.getLogger("moe_gateway")
 
 

@@ -14,7 +14,9 @@ FAILURES_TO_OPEN = 3
 COOL_DOWN_SECONDS = 5.0
 LONGEST_COOL_DOWN_SECONDS = 60.0
 # What is the replica's own fault. A client's 4xx, a 429 or a client that left says nothing about its health.
-FAULTS = frozenset({Outcome.CONNECT_ERROR, Outcome.TIMEOUT, Outcome.SERVER_ERROR, Outcome.STREAM_ERROR, Outcome.TRUNCATED})
+FAULTS = frozenset(
+    {Outcome.CONNECT_ERROR, Outcome.TIMEOUT, Outcome.SERVER_ERROR, Outcome.STREAM_ERROR, Outcome.TRUNCATED}
+)
 
 
 @dataclass(eq=False)

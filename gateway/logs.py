@@ -27,7 +27,9 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _OWN}
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
-            line["at"] = [f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in traceback.extract_tb(record.exc_info[2])]
+            line["at"] = [
+                f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in traceback.extract_tb(record.exc_info[2])
+            ]
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
@@ -63,5 +65,7 @@ def write(exchange: Exchange) -> None:
         "cost_usd": exchange.cost,
         "error_code": exchange.error_code,
     }
-    level = logging.INFO if exchange.outcome in (Outcome.OK, Outcome.CLIENT_ERROR, Outcome.CANCELLED) else logging.WARNING
+    level = (
+        logging.INFO if exchange.outcome in (Outcome.OK, Outcome.CLIENT_ERROR, Outcome.CANCELLED) else logging.WARNING
+    )
     log.log(level, "request", extra={key: value for key, value in line.items() if value is not None})

@@ -17,7 +17,7 @@ from router.routing import Router
 NONE = "none"  # the label where no expert was chosen, or nothing was classified
 TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 TPOT = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-DURATION = tuple(0.01 * 2**i for i in range(16)) + (600.0,)
+DURATION = (*(0.01 * 2**i for i in range(16)), 600.0)
 OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 ROUTING = (0.00001, 0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 CONFIDENCE = tuple(i / 20 for i in range(1, 21))
@@ -48,23 +48,44 @@ class Metrics:
             "moe_requests", "Requests finished.", ("endpoint", "expert", "domain", "code"), registry=r
         )
         self.duration = Histogram(
-            "moe_request_duration_seconds", "From first byte to last.", ("endpoint", "expert"), buckets=DURATION, registry=r
+            "moe_request_duration_seconds",
+            "From first byte to last.",
+            ("endpoint", "expert"),
+            buckets=DURATION,
+            registry=r,
         )
         self.first_token = Histogram(
-            "moe_time_to_first_token_seconds", "TTFT of streams, as the client saw it.", ("expert",), buckets=TTFT, registry=r
+            "moe_time_to_first_token_seconds",
+            "TTFT of streams, as the client saw it.",
+            ("expert",),
+            buckets=TTFT,
+            registry=r,
         )
         self.per_token = Histogram(
-            "moe_time_per_output_token_seconds", "TPOT of streams, after the first token.", ("expert",), buckets=TPOT, registry=r
+            "moe_time_per_output_token_seconds",
+            "TPOT of streams, after the first token.",
+            ("expert",),
+            buckets=TPOT,
+            registry=r,
         )
         self.overhead = Histogram(
-            "moe_gateway_overhead_seconds", "Time spent in the gateway itself.", ("endpoint",), buckets=OVERHEAD, registry=r
+            "moe_gateway_overhead_seconds",
+            "Time spent in the gateway itself.",
+            ("endpoint",),
+            buckets=OVERHEAD,
+            registry=r,
         )
         self.tokens = Counter("moe_tokens", "Tokens by the expert's own count.", ("expert", "kind"), registry=r)
         self.cost = Counter("moe_cost_usd", "Token prices of answers, in USD.", ("expert", "domain"), registry=r)
         self.baseline_cost = Counter(
-            "moe_baseline_cost_usd", "What the same tokens would have cost there. Stand-ins are left out.", ("baseline",), registry=r
+            "moe_baseline_cost_usd",
+            "What the same tokens would have cost there. Stand-ins are left out.",
+            ("baseline",),
+            registry=r,
         )
-        self.unpriced = Counter("moe_unpriced_requests", "Answers of an expert without a price.", ("expert",), registry=r)
+        self.unpriced = Counter(
+            "moe_unpriced_requests", "Answers of an expert without a price.", ("expert",), registry=r
+        )
         self.decisions = Counter(
             "moe_routing_decisions", "Decisions of the router.", ("expert", "domain", "reason", "stage"), registry=r
         )
@@ -72,18 +93,31 @@ class Metrics:
             "moe_routing_duration_seconds", "Time to decide.", ("stage",), buckets=ROUTING, registry=r
         )
         self.confidence = Histogram(
-            "moe_routing_confidence", "Probability of the most probable domain.", ("domain",), buckets=CONFIDENCE, registry=r
+            "moe_routing_confidence",
+            "Probability of the most probable domain.",
+            ("domain",),
+            buckets=CONFIDENCE,
+            registry=r,
         )
-        self.attempts = Counter("moe_upstream_attempts", "Tries at a replica.", ("expert", "replica", "outcome"), registry=r)
+        self.attempts = Counter(
+            "moe_upstream_attempts", "Tries at a replica.", ("expert", "replica", "outcome"), registry=r
+        )
         self.fallbacks = Counter(
             "moe_fallbacks", "Moves from one expert to the next.", ("from_expert", "to_expert", "reason"), registry=r
         )
         self.in_flight = Gauge("moe_requests_in_flight", "Requests that an expert holds.", ("expert",), registry=r)
         self.disconnects = Counter(
-            "moe_client_disconnects", "Clients that left before their answer was complete.", ("endpoint", "phase"), registry=r
+            "moe_client_disconnects",
+            "Clients that left before their answer was complete.",
+            ("endpoint", "phase"),
+            registry=r,
         )
-        self.stream_errors = Counter("moe_stream_errors", "Streams that failed after content.", ("expert", "kind"), registry=r)
-        self.reloads = Gauge("moe_config_last_success_timestamp_seconds", "When experts.yaml was last loaded.", registry=r)
+        self.stream_errors = Counter(
+            "moe_stream_errors", "Streams that failed after content.", ("expert", "kind"), registry=r
+        )
+        self.reloads = Gauge(
+            "moe_config_last_success_timestamp_seconds", "When experts.yaml was last loaded.", registry=r
+        )
         self.config_info = Gauge("moe_config_info", "The experts.yaml that runs.", ("hash",), registry=r)
         self.router_info = Gauge("moe_router_info", "The router that runs.", ("artifact", "encoder"), registry=r)
         Gauge("moe_build_info", "The version that runs.", ("version",), registry=r).labels(__version__).set(1)

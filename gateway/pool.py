@@ -15,7 +15,9 @@ InFlight = Callable[[str, int], None]
 class Pool:
     """`replicas` by expert, named `coder-0`, `coder-1`, …; `on_change` hears of every change of an expert's requests in flight."""
 
-    def __init__(self, file: ExpertsFile, workers: Mapping[str, Address], on_change: InFlight = lambda expert, count: None) -> None:
+    def __init__(
+        self, file: ExpertsFile, workers: Mapping[str, Address], on_change: InFlight = lambda expert, count: None
+    ) -> None:
         self.file = file
         self.replicas: dict[str, list[Replica]] = {}
         self._in_flight = dict.fromkeys(file.experts, 0)

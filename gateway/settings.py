@@ -34,7 +34,9 @@ def keys_from_environment(environment: Mapping[str, str] = os.environ) -> tuple[
     for i, pair in enumerate(filter(None, map(str.strip, environment.get("MOE_GATEWAY_KEYS", "").split(","))), 1):
         name, separator, key = pair.partition(":")
         if not separator or not name.strip() or not key.strip():
-            raise SettingsError(f"MOE_GATEWAY_KEYS: entry {i} is not name:key; write MOE_GATEWAY_KEYS=team-a:key,team-b:key")
+            raise SettingsError(
+                f"MOE_GATEWAY_KEYS: entry {i} is not name:key; write MOE_GATEWAY_KEYS=team-a:key,team-b:key"
+            )
         if name.strip() in keys:
             raise SettingsError(f"MOE_GATEWAY_KEYS: the name {name.strip()!r} stands twice")
         keys[name.strip()] = key.strip()

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 class Head(Protocol):
     """`name` is its key in HEADS; `arrays` is everything needed to build it again."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """(rows, dimensions) to (rows, domains)."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from router.conversation import routed_text
 from router.errors import CorpusError
@@ -53,13 +54,20 @@ def load_corpus(folder: Path = CORPUS) -> list[Row]:
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a JSON-lines file, gzipped or not: `domain`, and `prompt` or `messages`. Raises CorpusError."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
+    with _opened(path) as lines:
         for number, line in enumerate(lines, 1):
             try:
                 yield _row(json.loads(line))
-            except (KeyError, TypeError, ValueError) as error:
-                raise CorpusError(f"{path.name}:{number}: not a row with domain and prompt or messages ({error})") from error
+            except (KeyError, TypeError, ValueError, EOFError) as error:
+                raise CorpusError(
+                    f"{path.name}:{number}: not a row with domain and prompt or messages ({error})"
+                ) from error
+
+
+def _opened(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return io.TextIOWrapper(gzip.GzipFile(path), encoding="utf-8")
+    return path.open(encoding="utf-8")
 
 
 def _row(raw: Mapping[str, Any]) -> Row:

@@ -54,7 +54,7 @@ class TransformerEncoder:
             self._session = onnxruntime.InferenceSession(
                 str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # noqa: BLE001 - both libraries raise bare Exception on a damaged file
+        except Exception as error:
             raise ArtifactError(f"the encoder in {folder} cannot be loaded: {error}") from error
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

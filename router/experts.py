@@ -220,9 +220,8 @@ def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
     """Each section by itself, so that a wrong expert hides no error in the others. Wrong parts are left out."""
     data: Mapping[str, Any] = file.data
     known = [field for field in ExpertsFile.model_fields if field != "digest"]
-    for key in data:
-        if key not in known:
-            problems.append(file.problem((key,), f"unknown key{_nearest(str(key), known)}", at_key=True))
+    unknown = [key for key in data if key not in known]
+    problems += [file.problem((key,), f"unknown key{_nearest(str(key), known)}", at_key=True) for key in unknown]
     if data.get("version") != 1:
         problems.append(file.problem(("version",), "must be there and be 1: version: 1"))
     parts: dict[str, Any] = {"version": 1, "experts": {}, "domains": {}}
@@ -253,8 +252,8 @@ def _validate(file: YamlFile, model: type[M], value: Any, path: tuple[str, ...],
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        for item in error.errors(include_url=False, include_input=False):
-            problems.append(_from_pydantic(file, model, path, item))  # noqa: PERF401 - a comprehension hides the point
+        items = error.errors(include_url=False, include_input=False)
+        problems += [_from_pydantic(file, model, path, item) for item in items]
         return None
 
 
@@ -303,7 +302,9 @@ def _check_names(file: YamlFile, ids: Sequence[str], aliases: Mapping[Any, Any])
     targets = [*ids, *VIRTUAL_MODELS]
     for alias, target in aliases.items():
         if str(alias) in targets:
-            yield file.problem(("aliases", str(alias)), "is the name of an expert or virtual model already", at_key=True)
+            yield file.problem(
+                ("aliases", str(alias)), "is the name of an expert or virtual model already", at_key=True
+            )
         if str(target) not in targets:
             yield file.problem(("aliases", str(alias)), f"no expert {str(target)!r}{_nearest(str(target), targets)}")
 
@@ -330,7 +331,9 @@ def _check_domains(file: YamlFile, declared: Sequence[str], parts: Mapping[str, 
             if domain not in known:
                 hint = _nearest(domain, known)
                 yield file.problem(("experts", key, "domains", domain), f"no domain {domain!r} is declared{hint}")
-    if len(parts["experts"]) == len(file.data.get("experts") or ()):  # else a wrong expert may be the one that serves it
+    if len(parts["experts"]) == len(
+        file.data.get("experts") or ()
+    ):  # else a wrong expert may be the one that serves it
         for domain in declared:
             if domain not in served:
                 yield file.problem(("domains", domain), "no expert serves this domain", at_key=True)

@@ -98,7 +98,9 @@ def refusals(file: ExpertsFile, query: Query) -> dict[str, str]:
     if not windows:
         return refused
     limit = min(query.tokens, max(windows.values()))
-    return refused | {e: f"context window of {w} tokens" for e, w in windows.items() if w < max(limit, query.least_tokens)}
+    return refused | {
+        e: f"context window of {w} tokens" for e, w in windows.items() if w < max(limit, query.least_tokens)
+    }
 
 
 def _lacks(needs: frozenset[str], capabilities: frozenset[str]) -> str | None:
@@ -122,9 +124,13 @@ def able_or_raise(file: ExpertsFile, query: Query) -> tuple[list[str], dict[str,
     if everywhere or any(why.startswith("cannot do") for why in refused.values()):
         needs = ", ".join(sorted(everywhere or query.needs))
         message = f"No expert here can do this request: it needs {needs}. The operator declares what an expert can do"
-        raise NoExpertError(f"{message} with capabilities: [{needs}] in experts.yaml.", sorted(everywhere or query.needs)[0])
+        raise NoExpertError(
+            f"{message} with capabilities: [{needs}] in experts.yaml.", sorted(everywhere or query.needs)[0]
+        )
     largest = max(e.context_window or 0 for e in file.experts.values())
-    message = f"The prompt is at least {query.least_tokens} tokens long; the largest context window here is {largest} tokens."
+    message = (
+        f"The prompt is at least {query.least_tokens} tokens long; the largest context window here is {largest} tokens."
+    )
     raise NoExpertError(message, "context_window")
 
 

@@ -21,7 +21,9 @@ class Router:
         """Raises ArtifactError where the artifact was trained for other domains than the file names."""
         if set(artifact.manifest.domains) != set(file.domain_names):
             trained, wanted = ", ".join(artifact.manifest.domains), ", ".join(file.domain_names)
-            raise ArtifactError(f"the router was trained for {trained}, experts.yaml names {wanted}; run: moe-gateway train")
+            raise ArtifactError(
+                f"the router was trained for {trained}, experts.yaml names {wanted}; run: moe-gateway train"
+            )
         self.file = file
         self.artifact = artifact
 
@@ -57,7 +59,7 @@ class Router:
         return decision
 
     def decide_many(self, queries: Sequence[Query]) -> list[Decision]:
-        """Decisions in the order of the queries, each with its share of the time. They share the encoder's batches. Raises NoExpertError."""
+        """Decisions in the order of the queries, each with its share of the time. Raises NoExpertError."""
         quick = [self.quick(query) for query in queries]
         unsure = [q.text for q, decided in zip(queries, quick, strict=True) if decided is None]
         started = time.perf_counter()

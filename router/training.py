@@ -15,8 +15,8 @@ from router.classifier import LinearHead
 from router.dataset import Row, corpus_hash, domains_of
 from router.encoder import ENCODERS, Encoder
 from router.errors import ArtifactError, CorpusError
-from router.measures import score
 from router.export import export_encoder
+from router.measures import score
 
 FOLDS = 5
 SEED = 0

@@ -33,7 +33,11 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
     experts = {expert: "ready" if state.pool.ready(expert) else "down" for expert in state.file.experts}
     able = "ready" in experts.values()
     response.status_code = 200 if able else 503
-    return {"status": "ready" if able else "unavailable", "router": state.decider.router.artifact.name, "experts": experts}
+    return {
+        "status": "ready" if able else "unavailable",
+        "router": state.decider.router.artifact.name,
+        "experts": experts,
+    }
 
 
 @routes.get("/metrics")

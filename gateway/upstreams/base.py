@@ -42,8 +42,11 @@ class FixedAddress:
 class Reply(Protocol):
     """An answer whose headers have arrived. Header names are lower case."""
 
-    status: int
-    headers: Mapping[str, str]
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, decompressed. Raises UpstreamError."""
@@ -58,8 +61,19 @@ class Reply(Protocol):
 class Upstream(Protocol):
     async def start(self) -> None: ...
 
-    async def post(self, address: Address, path: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> Reply:
-        """Send and wait for the answer's headers. Raises UpstreamError. A cancelled call leaves no connection behind."""
+    async def post(
+        self,
+        address: Address,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
+        fresh: bool = False,
+    ) -> Reply:
+        """Send, on a `fresh` connection or a kept one, and wait for the answer's headers. Raises UpstreamError.
+
+        A cancelled call leaves no connection behind.
+        """
 
     async def healthy(self, address: Address) -> bool:
         """A cheap probe."""

@@ -21,31 +21,38 @@ class OpenAIUpstream:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession
+        self._fresh: aiohttp.ClientSession
 
     async def start(self) -> None:
         """Open the pool, in the event loop that will use it."""
         # Limits on traffic belong to the experts (max_in_flight), not to a pool where one slow replica would starve another.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ttl_dns_cache=30)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=READ_BYTES,
-            trust_env=False,
-        )
+        self._session = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ttl_dns_cache=30))
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True, ttl_dns_cache=30))
 
     async def post(
-        self, address: Address, path: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts
+        self,
+        address: Address,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
+        fresh: bool = False,
     ) -> OpenAIReply:
         url = address.url
         if url is None:
             raise UpstreamError(Outcome.CONNECT_ERROR, "the worker is not up")
-        sent = {"content-type": "application/json", "user-agent": "moe-gateway", "accept-encoding": "identity", **headers}
+        sent = {
+            "content-type": "application/json",
+            "user-agent": "moe-gateway",
+            "accept-encoding": "identity",
+            **headers,
+        }
         if address.api_key:
             sent["authorization"] = f"Bearer {address.api_key}"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
         try:
-            response = await self._session.post(
+            session = self._fresh if fresh else self._session
+            response = await session.post(
                 f"{url}{path}", data=body, headers=sent, timeout=timeout, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
@@ -66,6 +73,17 @@ class OpenAIUpstream:
 
     async def close(self) -> None:
         await self._session.close()
+        await self._fresh.close()
+
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=READ_BYTES,
+        trust_env=False,
+    )
 
 
 class OpenAIReply:

