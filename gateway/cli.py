@@ -92,7 +92,7 @@ def serve(
     )
     check_exposure(settings)
     file = read_config(config)
-    with listening_socket(host, port) as listener, shown_progress() as progress:
+    with bound_socket(host, port) as listener, shown_progress() as progress:
         run(settings, file, listener, progress, _banner)
 
 
@@ -241,21 +241,20 @@ def _state(config: Path, state: Path | None) -> Path:
     return state or config.resolve().parent / ".moe-gateway"
 
 
-@contextmanager
-def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
+def bound_socket(host: str, port: int) -> socket.socket:
     """Bound, not yet listening; taken before anything slow, so that a port in use is told at once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            yield listener
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
     except socket.gaierror:
         fail(f"{host} is not an address of this machine")
     except PermissionError:
         fail(f"port {port} may not be used by this user; choose one from 1024 on with --port")
     except OSError as error:
         fail(f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port, or stop what uses it")
+    return listener
 
 
 @contextmanager
@@ -330,3 +329,7 @@ def _banner(settings: Settings, file: ExpertsFile, seconds: float) -> None:
     )
     if not is_loopback(settings.host):
         out.print("It is reachable from other machines: put TLS in front of it.", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TQDM_DISABLE"] = "1"
 
 PROMPT = "What is the capital of France?"
 ANSWER = "The capital of France is Paris."
@@ -23,9 +24,7 @@ def make(out: Path) -> None:
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
     source = next(Path(package.origin).parent.glob("*.gguf"))
 
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
