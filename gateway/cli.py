@@ -178,7 +178,7 @@ def train(
     file = read_config(config)
     folder = output or _state(config, state) / "router"
     with shown_progress() as progress:
-        manifest = train_router(training_rows(file), file.router.encoder, folder, progress)
+        manifest = train_router(training_rows(file), file.router.encoder, folder, progress, file.router.head)
     if as_json:
         print_json(manifest.model_dump())
         return

@@ -167,6 +167,7 @@ class RouterOptions(Part):
     confidence_floor: Annotated[float, Field(ge=0, le=1)] = 0.55
     fallback: str | None = None
     encoder: str = "all-MiniLM-L6-v2"
+    head: Literal["kernel", "linear"] = "kernel"
 
 
 class ExpertsFile(Part):

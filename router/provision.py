@@ -20,17 +20,17 @@ def load_or_train(file: ExpertsFile, state: Path, progress: Progress) -> Router:
     Raises ArtifactError where the one that fits is damaged, and what train raises.
     """
     rows = training_rows(file)
-    wanted = (file.router.encoder, file.domain_names, corpus_hash(rows))
+    wanted = (file.router.encoder, file.router.head, file.domain_names, corpus_hash(rows))
     own = state / "router"
     for folder in (own, PACKAGED):
         if not (folder / "manifest.json").exists():
             continue
         manifest = read_manifest(folder)
-        if (manifest.encoder, manifest.domains, manifest.corpus_hash) == wanted:
+        if (manifest.encoder, manifest.head, manifest.domains, manifest.corpus_hash) == wanted:
             return Router.load(file, folder)
     from router.training import train
 
-    train(rows, file.router.encoder, own, progress)
+    train(rows, file.router.encoder, own, progress, file.router.head)
     try:
         return Router.load(file, own)
     except ArtifactError as error:

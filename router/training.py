@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from router.artifact import PACKAGED, Manifest, damaged_files, read_manifest, save_artifact
 from router.calibration import fit_temperature
-from router.classifier import LinearHead
+from router.classifier import Head, KernelHead, LinearHead
 from router.dataset import Row, corpus_hash, domains_of
 from router.encoder import ENCODERS, Encoder
 from router.errors import ArtifactError, CorpusError
@@ -20,7 +20,10 @@ from router.measures import score
 
 FOLDS = 5
 SEED = 0
-REGULARISATION = 10.0  # scikit-learn's C
+C = 10.0  # of the linear head
+# Of the kernel head: where cross-validation on the corpus is at its best (docs/routing.md).
+GAMMA = 1.0
+ALPHA = 0.1
 CHUNK = 64  # rows encoded between two reports of progress
 
 Progress = Callable[[str, int, int], None]
@@ -31,8 +34,10 @@ def silent(step: str, done: int, total: int) -> None:
     """A Progress that shows nothing."""
 
 
-def train(rows: Sequence[Row], encoder_name: str, into: Path, progress: Progress = silent) -> Manifest:
-    """Train a router on `rows` and save it in `into`.
+def train(
+    rows: Sequence[Row], encoder_name: str, into: Path, progress: Progress = silent, head_name: str = "kernel"
+) -> Manifest:
+    """Train a router with the head `head_name` of TRAINERS on `rows` and save it in `into`.
 
     Rows that are held out (Row.held_out) are measured and not trained on. Raises CorpusError where a domain has too few
     rows, MissingExtraError where the encoder has to be exported and the `train` extra is not installed.
@@ -47,8 +52,9 @@ def train(rows: Sequence[Row], encoder_name: str, into: Path, progress: Progress
     labels = np.array([domains.index(row.domain) for row in kept])
     _check_sizes(labels, domains)
     progress("fitting the classifier", 0, 1)
-    head = fit_linear(train_vectors, labels)
-    temperature = fit_temperature(_out_of_fold_logits(train_vectors, labels), labels)
+    fit = TRAINERS[head_name]
+    head = fit(train_vectors, labels)
+    temperature = fit_temperature(_out_of_fold_logits(fit, train_vectors, labels), labels)
     progress("fitting the classifier", 1, 1)
     about = {
         "encoder": encoder.name,
@@ -91,21 +97,38 @@ def fit_linear(vectors: Floats, labels: NDArray[np.integer]) -> LinearHead:
     """A multinomial logistic regression, its classes weighted alike, as a LinearHead with the same probabilities."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=REGULARISATION, class_weight="balanced", max_iter=2000).fit(vectors, labels)
+    model = LogisticRegression(C=C, class_weight="balanced", max_iter=2000).fit(vectors, labels)
     weights, bias = model.coef_, model.intercept_
     if len(weights) == 1:  # two classes: scikit-learn keeps one row, the logit of the second against the first
         weights, bias = np.vstack([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
     return LinearHead(weights.astype(np.float32), bias.astype(np.float32))
 
 
-def _out_of_fold_logits(vectors: Floats, labels: NDArray[np.integer]) -> Floats:
+def fit_kernel(vectors: Floats, labels: NDArray[np.integer]) -> KernelHead:
+    """A Gaussian kernel ridge regression on one-hot labels, its classes weighted alike, every row a landmark."""
+    from sklearn.kernel_ridge import KernelRidge
+
+    landmarks = vectors.astype(np.float16)
+    counts = np.bincount(labels)
+    balanced = (len(labels) / (len(counts) * counts))[labels]
+    model = KernelRidge(kernel="rbf", gamma=GAMMA, alpha=ALPHA)
+    model.fit(landmarks.astype(np.float64), np.eye(len(counts))[labels], sample_weight=balanced)
+    return KernelHead(landmarks, model.dual_coef_.astype(np.float32), GAMMA)
+
+
+TRAINERS: dict[str, Callable[[Floats, NDArray[np.integer]], Head]] = {"kernel": fit_kernel, "linear": fit_linear}
+
+
+def _out_of_fold_logits(
+    fit: Callable[[Floats, NDArray[np.integer]], Head], vectors: Floats, labels: NDArray[np.integer]
+) -> Floats:
     """Logits of every row from a head that did not see it: what a temperature may be fitted on."""
     from sklearn.model_selection import StratifiedKFold
 
     out = np.zeros((len(labels), labels.max() + 1), dtype=np.float32)
     folds = min(FOLDS, int(np.bincount(labels).min()))
     for seen, unseen in StratifiedKFold(folds, shuffle=True, random_state=SEED).split(vectors, labels):
-        out[unseen] = fit_linear(vectors[seen], labels[seen]).logits(vectors[unseen])
+        out[unseen] = fit(vectors[seen], labels[seen]).logits(vectors[unseen])
     return out
 
 

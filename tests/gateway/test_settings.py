@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import SettingsError
+from gateway.settings import Settings, check_exposure, is_loopback, keys_from_environment
+
+NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1, max_size=12)
+KEYS = st.text("abcdefABCDEF0123456789:-_/+=", min_size=1, max_size=40)
+SPACES = st.text(" \t", max_size=2)
+
+
+@given(st.dictionaries(NAMES, KEYS), SPACES)
+def test_every_named_key_is_read_as_it_was_written(keys: dict[str, str], space: str) -> None:
+    written = ",".join(f"{space}{name}{space}:{space}{key}{space}" for name, key in keys.items())
+    assert keys_from_environment({"MOE_GATEWAY_KEYS": written}) == (keys, None)
+
+
+@pytest.mark.parametrize("written", ["", "  ", ",", " , ,"])
+def test_a_variable_that_names_no_key_leaves_the_gateway_open(written: str) -> None:
+    assert keys_from_environment({"MOE_GATEWAY_KEYS": written}) == ({}, None)
+    assert keys_from_environment({}) == ({}, None)
+
+
+def test_a_trailing_comma_adds_no_key() -> None:
+    assert keys_from_environment({"MOE_GATEWAY_KEYS": "a:1,,b:2,"})[0] == {"a": "1", "b": "2"}
+
+
+@pytest.mark.parametrize("bad", ["hunter2", "hunter2:", ":hunter2", "hunter2: ", " :hunter2", ":"])
+def test_an_entry_that_is_no_pair_is_refused_by_its_place_and_never_shown(bad: str) -> None:
+    with pytest.raises(SettingsError, match="entry 2 is not name:key") as caught:
+        keys_from_environment({"MOE_GATEWAY_KEYS": f"a:1,{bad},c:3"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_name_that_stands_twice_is_refused_without_showing_its_keys() -> None:
+    with pytest.raises(SettingsError, match="'team' stands twice") as caught:
+        keys_from_environment({"MOE_GATEWAY_KEYS": "team:hunter2,team:swordfish"})
+    assert "hunter2" not in str(caught.value)
+    assert "swordfish" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("written", "key"), [("", None), ("s3cret", "s3cret")])
+def test_an_empty_admin_key_is_none(written: str, key: str | None) -> None:
+    assert keys_from_environment({"MOE_GATEWAY_ADMIN_KEY": written})[1] == key
+
+
+def test_keys_are_not_shown_when_settings_are_printed() -> None:
+    assert "hunter2" not in repr(Settings(keys={"a": "hunter2"}, admin_key="hunter2"))
+
+
+def test_the_promised_defaults() -> None:
+    settings = Settings()
+    assert (settings.config, settings.host, settings.port) == (Path("experts.yaml"), "127.0.0.1", 8080)
+    assert settings.max_body_bytes == 32 * 1024 * 1024
+    assert not settings.protect_metrics
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "[::1]", "localhost"])
+def test_only_this_machine_reaches_a_loopback_address(host: str) -> None:
+    assert is_loopback(host)
+    check_exposure(Settings(host=host))
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "[::]", "192.168.1.7", "gateway.example", "localhost.example", "127.0.0.1.example", ""]
+)
+def test_listening_to_others_without_a_key_is_refused_with_what_to_do(host: str) -> None:
+    assert not is_loopback(host)
+    with pytest.raises(SettingsError, match=r"MOE_GATEWAY_KEYS=name:key.*127\.0\.0\.1"):
+        check_exposure(Settings(host=host))
+    check_exposure(Settings(host=host, keys={"team": "key"}))
+
+
+def test_an_admin_key_alone_does_not_close_the_models_to_strangers() -> None:
+    with pytest.raises(SettingsError):
+        check_exposure(Settings(host="0.0.0.0", admin_key="s3cret"))  # noqa: S104 - the address is only judged
