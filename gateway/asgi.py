@@ -38,7 +38,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     """The whole body. Raises BodyTooLargeError, RequestTimeoutError, ClientGoneError."""
     too_large = f"The body is larger than the {limit} bytes that this gateway takes."
     declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
         raise BodyTooLargeError(too_large)
     body = bytearray()
     try:
@@ -69,6 +69,9 @@ async def until_gone(receive: Receive, work: Awaitable[None]) -> None:
         gone.cancel()
         task.cancel()
         await asyncio.wait({task, gone})
+        for ended in (task, gone):
+            if not ended.cancelled():
+                ended.exception()  # looked at, or asyncio complains of it later with nothing to tell whose it was
 
 
 async def _gone(receive: Receive) -> None:

@@ -12,10 +12,11 @@ class Balancer:
     """Least requests in flight for its weight; equal ones take turns. Replicas that are cooling down are left out."""
 
     def __init__(self) -> None:
-        self._turns = itertools.count()
+        self._turns = itertools.count(1)
 
     def order(self, replicas: Sequence[Replica]) -> list[Replica]:
         """The replicas that may be asked, best first."""
-        turn = next(self._turns)
-        rotated = [replicas[(turn + i) % len(replicas)] for i in range(len(replicas))]
-        return sorted((r for r in rotated if r.available), key=lambda r: r.in_flight / r.weight)
+        ordered = sorted((r for r in replicas if r.available), key=lambda r: (r.in_flight / r.weight, r.last_first))
+        if ordered:
+            ordered[0].last_first = next(self._turns)
+        return ordered

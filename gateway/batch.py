@@ -7,8 +7,6 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-import msgspec
-
 from gateway.errors import BadRequestError
 from gateway.schema import Chat
 from router.conversation import routed_text
@@ -26,7 +24,8 @@ def route_lines(router: Router, lines: Iterable[str], answers: TextIO, model: st
     while chunk := list(itertools.islice(numbered, CHUNK)):
         for answer in _route_chunk(router, chunk, model):
             failed += "error" in answer
-            answers.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            # Everything beyond ASCII escaped: a line stays one line, and half a character of an id goes back as it came.
+            answers.write(json.dumps(answer) + "\n")
         answers.flush()
     return failed
 
@@ -66,7 +65,7 @@ def _read(number: int, line: str, model: str) -> tuple[Any, Query | str]:
     if "messages" not in raw:
         return key, "neither prompt (text) nor messages"
     try:
-        query = Chat.parse(msgspec.json.encode({"messages": raw["messages"], "model": model})).query()
+        query = Chat.parse(json.dumps({"messages": raw["messages"], "model": model}).encode()).query()
     except BadRequestError as error:
         return key, error.message
     return key, query

@@ -112,7 +112,7 @@ class Dispatcher:
         try:
             return await self._attempt(exchange, chat, expert_id, replica)
         except Failed as failed:
-            if not failed.reset:
+            if not failed.reset or len(exchange.attempts) >= MAX_ATTEMPTS:
                 raise
         # A server may close a kept connection in the moment in which we write to it. Nothing was answered: ask once more.
         return await self._attempt(exchange, chat, expert_id, replica, fresh=True)

@@ -30,6 +30,7 @@ class Replica:
     up: bool | None = None
     failures: int = 0
     open_until: float = 0.0
+    last_first: int = 0  # when it last came first, counted in turns
     clock: Callable[[], float] = time.monotonic
 
     @property
@@ -50,7 +51,8 @@ class Replica:
             self.failures += 1
             trips = self.failures - FAILURES_TO_OPEN
             if trips >= 0:
-                self.open_until = self.clock() + min(COOL_DOWN_SECONDS * 2**trips, LONGEST_COOL_DOWN_SECONDS)
+                seconds = COOL_DOWN_SECONDS * 2 ** min(trips, 10)  # bounded before it is no float any more
+                self.open_until = self.clock() + min(seconds, LONGEST_COOL_DOWN_SECONDS)
 
 
 class HealthLoop:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import secrets
@@ -14,6 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 log = logging.getLogger("moe_gateway")
 
 READY_SECONDS = 120.0
@@ -22,6 +23,10 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # a worker that lived so long starts again without a pause
 LOG_TAIL_LINES = 5
+
+
+class _Announcement(msgspec.Struct):
+    url: str
 
 
 class WorkerError(Exception):
@@ -86,6 +91,13 @@ class Worker:
             log.info("worker restarted", extra={"worker": self.name, "restarts": self.restarts})
 
     async def _launch(self) -> None:
+        try:
+            await self._spawn()
+        except OSError as error:
+            raise WorkerError(f"{self.name} cannot be launched: {error}") from None
+        await self._await_ready()
+
+    async def _spawn(self) -> None:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "MOE_GATEWAY_WORKER_KEY": self.api_key or "", "PYTHONUNBUFFERED": "1"}
         with self.log_file.open("ab") as errors:
@@ -97,15 +109,17 @@ class Worker:
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for the gateway, which then stops its workers itself
             )
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
+
+    async def _await_ready(self) -> None:
+        stdout = self._running().stdout
+        assert stdout is not None  # noqa: S101 - asked for when it was spawned
         try:
             async with asyncio.timeout(READY_SECONDS):
-                line = await self._process.stdout.readline()
+                line = await stdout.readline()
+            self.url = msgspec.json.decode(line, type=_Announcement).url
         except TimeoutError:
             raise WorkerError(f"{self.name} was not ready within {READY_SECONDS:.0f} s{self._log_tail()}") from None
-        try:
-            self.url = json.loads(line)["url"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError):  # not JSON of that shape, or a line without an end
             raise WorkerError(f"{self.name} did not start{self._log_tail()}") from None
 
     async def _end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import selectors
 import threading
@@ -210,6 +211,12 @@ def event(value: Any) -> bytes:
 def delta(finish: str | None = None, **fields: Any) -> bytes:
     """A chunk of a chat stream with one choice."""
     return event({"id": "c1", "choices": [{"index": 0, "delta": fields, "finish_reason": finish}]})
+
+
+def split(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
+    """The stream cut into pieces at the given places; a place beyond its end counts on from its start."""
+    places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
+    return [stream[a:b] for a, b in itertools.pairwise(places)]
 
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 3}}

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.asgi import Message, Receive, Scope, Send
+from gateway.guard import Guard
+from gateway.settings import Settings
+
+KEYS = {"team-a": "key-of-a"}
+
+
+class Inside:
+    """The application behind the guard: remembers what reached it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Scope, Receive, Send]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls.append((scope, receive, send))
+
+    @property
+    def callers(self) -> list[Any]:
+        return [scope.get("state", {}).get("caller") for scope, _, _ in self.calls]
+
+
+class Client:
+    """One end of a connection: remembers what it was sent, and has nothing to say."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    async def receive(self) -> Message:
+        raise AssertionError("the guard reads no body")
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(self.sent[0]["headers"])
+
+
+async def knock(settings: Settings, path: str, *headers: tuple[bytes, bytes]) -> tuple[Inside, Client]:
+    inside, client = Inside(), Client()
+    scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
+    await Guard(inside, settings)(scope, client.receive, client.send)
+    return inside, client
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/v1/", "/v1/no/such/path"])
+async def test_v1_asks_for_a_key(path: str) -> None:
+    inside, client = await knock(Settings(keys=KEYS), path)
+    assert inside.calls == []
+    assert client.sent[0]["status"] == 401
+    assert client.headers[b"www-authenticate"] == b"Bearer"
+    assert json.loads(client.sent[1]["body"])["error"]["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/v1", "/v10/models", "/docs/v1/"])
+async def test_what_is_not_under_v1_asks_for_none(path: str) -> None:
+    inside, client = await knock(Settings(keys=KEYS), path)
+    assert inside.callers == ["anonymous"]
+    assert client.sent == []
+
+
+async def test_metrics_asks_for_a_key_where_it_is_protected() -> None:
+    settings = Settings(keys=KEYS, protect_metrics=True)
+    inside, client = await knock(settings, "/metrics")
+    assert (inside.calls, client.sent[0]["status"]) == ([], 401)
+    inside, _ = await knock(settings, "/metrics", (b"x-api-key", b"key-of-a"))
+    assert inside.callers == ["team-a"]
+    inside, _ = await knock(settings, "/healthz")
+    assert inside.callers == ["anonymous"]
+
+
+async def test_the_name_of_the_caller_is_left_in_the_scope_and_the_rest_passes_untouched() -> None:
+    inside, client = await knock(Settings(keys=KEYS), "/v1/models", (b"authorization", b"Bearer key-of-a"))
+    assert inside.callers == ["team-a"]
+    assert inside.calls[0][1:] == (client.receive, client.send)
+    assert client.sent == []
+
+
+async def test_state_that_was_there_before_is_kept() -> None:
+    inside, client = Inside(), Client()
+    scope = {"type": "http", "path": "/healthz", "headers": [], "state": {"pool": 7}}
+    await Guard(inside, Settings(keys=KEYS))(scope, client.receive, client.send)
+    assert inside.calls[0][0]["state"] == {"pool": 7, "caller": "anonymous"}
+
+
+async def test_with_no_key_set_every_caller_of_v1_is_anonymous() -> None:
+    inside, _ = await knock(Settings(), "/v1/models")
+    assert inside.callers == ["anonymous"]
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
+async def test_what_is_not_http_passes(kind: str) -> None:
+    inside, client = Inside(), Client()
+    scope = {"type": kind}
+    await Guard(inside, Settings(keys=KEYS))(scope, client.receive, client.send)
+    assert inside.calls == [(scope, client.receive, client.send)]
+    assert scope == {"type": kind}
+
+
+async def test_a_refusal_carries_the_request_id_of_the_client() -> None:
+    _, client = await knock(Settings(keys=KEYS), "/v1/models", (b"x-request-id", b"abc-1"))
+    assert client.headers[b"x-request-id"] == b"abc-1"
+    _, client = await knock(Settings(keys=KEYS), "/v1/models", (b"x-request-id", b"a b"))
+    assert client.headers[b"x-request-id"].startswith(b"req-")

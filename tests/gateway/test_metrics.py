@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway import __version__
+from gateway.exchange import Attempt, Exchange, Outcome, Phase
+from gateway.health import Replica
+from gateway.metrics import NONE, Metrics, baseline_of
+from gateway.upstreams.base import FixedAddress
+from gateway.usage import Usage
+from router.decision import Decision, Reason
+from router.experts import ExpertsFile, Price
+from tests.fakes.memory import decision, experts_file, router_of
+
+FILE = experts_file(
+    {
+        "coder": {"domains": {"code": 0.9}, "price": {"input": 0.15, "output": 0.6, "cached_input": 0.07}},
+        "a-general-one": {"price": {"input": 2.5, "output": 10.0}},
+        "unpriced": {},
+        "stand-in": {"upstream": {"embedded": "smollm2"}, "price": {"input": 0.02, "output": 0.1}},
+    },
+    replicas=2,
+)
+BASELINE = ("big-model", Price(input=5.0, output=15.0, cached_input=2.5))
+REASONS: tuple[Reason, ...] = ("best", "cheapest", "tie", "pinned", "only_capable", "low_confidence")
+KINDS = ("input", "cached_input", "output", "reasoning")
+REPLICAS = [f"{expert}-{i}" for expert in FILE.experts for i in range(2)]
+ENDED = st.sampled_from(list(Outcome))
+COUNTS = st.integers(0, 1_000_000)
+NOISE = st.text(min_size=1, max_size=5).map(lambda text: "NOISE" + text)  # what a client may choose: never a label
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> Usage:
+    output = draw(COUNTS)
+    return Usage(draw(COUNTS), draw(COUNTS), output, draw(st.integers(0, output)))
+
+
+@st.composite
+def decisions(draw: st.DrawFn) -> Decision:
+    code = draw(st.floats(0, 1))
+    domains = draw(st.sampled_from([{}, {"code": code, "general": 1 - code}]))
+    reason: Reason = draw(st.sampled_from(REASONS))
+    return decision(draw(st.sampled_from(list(FILE.experts))), reason=reason, domains=domains)
+
+
+@st.composite
+def exchanges(draw: st.DrawFn) -> Exchange:
+    """A finished exchange, as any client and any upstream could have made it."""
+    tried = draw(st.lists(st.sampled_from(REPLICAS), max_size=4))
+    attempts = [Attempt(name.rpartition("-")[0], name, 100.0, draw(ENDED), 0.1) for name in tried]
+    expert_id = attempts[-1].expert if attempts else None
+    tokens = (
+        sorted(draw(st.lists(st.floats(100, 200), min_size=2, max_size=2))) if draw(st.booleans()) else [None, None]
+    )
+    exchange = Exchange(
+        id=draw(NOISE),
+        endpoint="chat.completions",
+        started=100.0,
+        caller=draw(NOISE),
+        stream=draw(st.booleans()),
+        phase=draw(st.sampled_from(list(Phase))),
+        decision=draw(st.none() | decisions()) if not attempts else draw(decisions()),
+        expert_id=expert_id,
+        expert=FILE.experts[expert_id] if expert_id else None,
+        attempts=attempts,
+        usage=draw(st.none() | usages()) if attempts else None,
+        error_code=draw(NOISE),
+        first_token=tokens[0],
+        last_token=tokens[1],
+        waited=draw(st.floats(0, 300)),
+    )
+    exchange.finish(draw(ENDED), draw(st.sampled_from([200, 400, 429, 499, 502, 503])))
+    return exchange
+
+
+def series(metrics: Metrics) -> Series:
+    """Every sample of the exposition, as Prometheus itself would read it."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+    }
+
+
+def values(found: Series, name: str, **labels: str) -> Iterator[float]:
+    return (v for (sample, own), v in found.items() if sample == name and labels.items() <= dict(own).items())
+
+
+def total(found: Series, name: str, **labels: str) -> float:
+    return sum(values(found, name, **labels))
+
+
+def observed(*finished: Exchange, baseline: tuple[str, Price] | None = BASELINE) -> Series:
+    metrics = Metrics(baseline)
+    for exchange in finished:
+        metrics.observe(exchange)
+    return series(metrics)
+
+
+def answered(expert_id: str, usage: Usage | None = None, phase: Phase = Phase.STREAMING) -> Exchange:
+    """An exchange that `expert_id` answered, not yet finished."""
+    return Exchange(
+        "r", "chat.completions", decision=decision(expert_id), expert_id=expert_id, expert=FILE.experts[expert_id],
+        usage=usage, phase=phase,
+    )  # fmt: skip
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(exchanges(), max_size=6))
+def test_every_exchange_is_counted_once(finished: list[Exchange]) -> None:
+    found = observed(*finished)
+    assert total(found, "moe_requests_total") == len(finished)
+    assert total(found, "moe_request_duration_seconds_count") == len(finished)
+    assert total(found, "moe_gateway_overhead_seconds_count") == len(finished)
+    assert total(found, "moe_routing_decisions_total") == sum(e.decision is not None for e in finished)
+    assert total(found, "moe_upstream_attempts_total") == sum(len(e.attempts) for e in finished)
+    gone = Counter(e.phase for e in finished if e.outcome is Outcome.CANCELLED)
+    for phase in Phase:
+        assert total(found, "moe_client_disconnects_total", phase=phase) == gone[phase]
+    for status, count in Counter(e.status for e in finished).items():
+        assert total(found, "moe_requests_total", code=str(status)) == count
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(exchanges(), max_size=6))
+def test_every_token_is_counted_and_priced_to_the_micro_dollar(finished: list[Exchange]) -> None:
+    found = observed(*finished)
+    for kind in KINDS:
+        expected = sum(getattr(e.usage, kind) for e in finished if e.usage)
+        assert total(found, "moe_tokens_total", kind=kind) == expected
+    for expert_id, expert in FILE.experts.items():
+        usages_of = [e.usage for e in finished if e.usage and e.expert_id == expert_id]
+        cost = total(found, "moe_cost_usd_total", expert=expert_id)
+        assert abs(Fraction(cost) - sum(exact(u, expert.price) for u in usages_of)) < Fraction(1, 1_000_000)
+        unpriced = total(found, "moe_unpriced_requests_total", expert=expert_id)
+        assert unpriced == (0 if expert.price else len(usages_of))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(exchanges(), max_size=6))
+def test_the_baseline_counts_what_real_priced_experts_answered(finished: list[Exchange]) -> None:
+    real = [e.usage for e in finished if e.usage and e.expert_id in ("coder", "a-general-one")]
+    paid = total(observed(*finished), "moe_baseline_cost_usd_total", baseline="big-model")
+    assert abs(Fraction(paid) - sum(exact(u, BASELINE[1]) for u in real)) < Fraction(1, 1_000_000)
+
+
+def exact(usage: Usage, price: Price | None) -> Fraction:
+    if price is None:
+        return Fraction(0)
+    cached = price.input if price.cached_input is None else price.cached_input
+    input_, output = usage.input * Fraction(price.input), usage.output * Fraction(price.output)
+    return (input_ + usage.cached_input * Fraction(cached) + output) / 1_000_000
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(exchanges(), max_size=6))
+def test_a_fallback_is_each_move_to_another_expert(finished: list[Exchange]) -> None:
+    moves = Counter(
+        (before.expert, after.expert, str(before.outcome))
+        for e in finished
+        for before, after in zip(e.attempts, e.attempts[1:], strict=False)
+        if before.expert != after.expert
+    )
+    found = observed(*finished)
+    assert total(found, "moe_fallbacks_total") == moves.total()
+    for (left, to, reason), count in moves.items():
+        assert total(found, "moe_fallbacks_total", from_expert=left, to_expert=to, reason=reason) == count
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(exchanges(), max_size=6))
+def test_every_label_value_comes_from_experts_yaml_or_a_fixed_set(finished: list[Exchange]) -> None:
+    experts = {*FILE.experts, NONE}
+    domains = {*FILE.domain_names, NONE}
+    allowed: dict[str, set[str]] = {
+        "endpoint": {"chat.completions"},
+        "expert": experts,
+        "from_expert": experts,
+        "to_expert": experts,
+        "domain": domains,
+        "replica": set(REPLICAS),
+        "outcome": set(Outcome),
+        "reason": {*REASONS, *Outcome},
+        "stage": {"transformer", "none"},
+        "phase": set(Phase),
+        "kind": {*KINDS, *Outcome},
+        "baseline": {"big-model"},
+        "version": {__version__},
+    }
+    for _, labels in observed(*finished):
+        for label, value in labels:
+            assert label == "le" or (label == "code" and len(value) == 3 and value.isdigit()) or value in allowed[label]
+
+
+def test_an_exchange_that_reached_no_expert_is_counted_under_none() -> None:
+    exchange = Exchange("r", "chat.completions")
+    exchange.finish(Outcome.CLIENT_ERROR, 400)
+    found = observed(exchange)
+    labels = {"expert": NONE, "domain": NONE, "code": "400", "endpoint": "chat.completions"}
+    assert total(found, "moe_requests_total", **labels) == 1
+    assert total(found, "moe_tokens_total") == 0
+
+
+def test_without_a_baseline_no_saving_is_counted() -> None:
+    exchange = answered("coder", Usage(input=1000, output=10))
+    exchange.finish(Outcome.OK, 200)
+    assert total(observed(exchange, baseline=None), "moe_baseline_cost_usd_total") == 0
+    assert total(observed(exchange), "moe_baseline_cost_usd_total") > 0
+
+
+def test_a_stand_in_saves_nothing_against_the_baseline_but_its_cost_is_counted() -> None:
+    exchange = answered("stand-in", Usage(input=1000, output=10))
+    exchange.finish(Outcome.OK, 200)
+    found = observed(exchange)
+    assert total(found, "moe_baseline_cost_usd_total") == 0
+    assert total(found, "moe_cost_usd_total", expert="stand-in") > 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_token_times_are_those_of_streams(stream: bool) -> None:
+    exchange = answered("coder", Usage(input=1, output=5))
+    exchange.stream, exchange.started, exchange.first_token, exchange.last_token = stream, 100.0, 100.25, 102.25
+    exchange.finish(Outcome.OK, 200)
+    found = observed(exchange)
+    assert total(found, "moe_time_to_first_token_seconds_sum", expert="coder") == (0.25 if stream else 0)
+    assert total(found, "moe_time_per_output_token_seconds_sum", expert="coder") == (0.5 if stream else 0)
+
+
+def test_one_token_has_no_time_per_further_token() -> None:
+    exchange = answered("coder", Usage(input=1, output=1))
+    exchange.stream, exchange.first_token, exchange.last_token = True, exchange.started, exchange.started
+    exchange.finish(Outcome.OK, 200)
+    assert total(observed(exchange), "moe_time_per_output_token_seconds_count") == 0
+
+
+@pytest.mark.parametrize(
+    ("phase", "content", "outcome", "count"),
+    [
+        (Phase.STREAMING, True, Outcome.TRUNCATED, 1),
+        (Phase.STREAMING, True, Outcome.OK, 0),
+        (Phase.STREAMING, True, Outcome.CANCELLED, 0),
+        (Phase.STREAMING, False, Outcome.STREAM_ERROR, 0),
+        (Phase.WAITING, True, Outcome.TIMEOUT, 0),
+    ],
+)
+def test_a_stream_error_is_a_failure_after_content(phase: Phase, content: bool, outcome: Outcome, count: int) -> None:
+    exchange = answered("coder", phase=phase)
+    exchange.first_token = exchange.last_token = exchange.started + 1 if content else None
+    exchange.finish(outcome, 200)
+    found = observed(exchange)
+    assert total(found, "moe_stream_errors_total") == count
+    assert total(found, "moe_stream_errors_total", expert="coder", kind=outcome) == count
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_client_that_left_is_counted_by_what_it_did_not_wait_for(phase: Phase) -> None:
+    gone, stayed = answered("coder", phase=phase), answered("coder", phase=phase)
+    gone.finish(Outcome.CANCELLED, 499)
+    stayed.finish(Outcome.OK, 200)
+    found = observed(gone, stayed)
+    assert total(found, "moe_client_disconnects_total", endpoint="chat.completions", phase=phase) == 1
+    assert total(found, "moe_client_disconnects_total") == 1
+
+
+def test_waiting_for_others_is_no_overhead_of_ours() -> None:
+    exchange = answered("coder")
+    exchange.started, exchange.waited, exchange.finished = 100.0, 1.75, 102.0
+    exchange.outcome, exchange.status = Outcome.OK, 200
+    found = observed(exchange)
+    assert total(found, "moe_gateway_overhead_seconds_sum") == 0.25
+    assert total(found, "moe_request_duration_seconds_sum") == 2.0
+
+
+def test_what_runs_is_described() -> None:
+    metrics = Metrics()
+    up = Replica("a-general-one-0", FixedAddress("http://a.test/v1"))
+    down = Replica("coder-1", FixedAddress("http://b.test/v1"), up=False)
+    metrics.describe(router_of(FILE), [up, down], tuple(FILE.experts))
+    metrics.hold("coder", 3)
+    found = series(metrics)
+    assert total(found, "moe_replica_up", expert="a-general-one", replica="a-general-one-0") == 1
+    assert list(values(found, "moe_replica_up", expert="coder", replica="coder-1")) == [0]
+    assert list(values(found, "moe_requests_in_flight", expert="coder")) == [3]
+    assert list(values(found, "moe_requests_in_flight", expert="unpriced")) == [0]
+    assert list(values(found, "moe_config_info", hash="d1")) == [1]
+    assert list(values(found, "moe_router_info", encoder="words")) == [1]
+    assert list(values(found, "moe_build_info", version=__version__)) == [1]
+    assert total(found, "moe_config_last_success_timestamp_seconds") > 0
+    down.up = True
+    assert list(values(series(metrics), "moe_replica_up", replica="coder-1")) == [1]
+    assert b"b.test" not in metrics.exposition()
+
+
+def test_a_baseline_needs_a_name_and_a_price() -> None:
+    price = BASELINE[1]
+    named = ExpertsFile.model_validate(FILE.model_dump() | {"baseline": "big-model"})
+    assert baseline_of(named, price) == BASELINE
+    assert baseline_of(named, None) is None
+    assert baseline_of(FILE, price) is None

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.errors import BadRequestError
+from gateway.schema import Chat, parse_route
+from router.experts import Defaults
+
+NOTHING = Defaults()
+READ = ("messages", "model", "stream", "stream_options", "tools", "response_format", "logprobs", "input")
+# Spellings that a decoder and an encoder would change between them.
+SPELLINGS = (
+    b"1e-7", b"1.0", b"-0.0", b"0.10", b"1E+2", b"1e999", b"123456789012345678901234567890", b"-9223372036854775809",
+    b'"caf\\u00e9"', b'"caf\xc3\xa9"', b'"\\ud83d\\ude00"', b'"a\\/b"', b'"\\u0041\\n\\"usage\\":{}"', b"true", b"null",
+    b'{ "b" : 1.50,\n"a":[ 1 , 2.0 ] , "b" : 2 }', b"[ ]", b"{\t}", b'{"seed":{"deep":[{"er":1e-7}]}}',
+)  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+DUMPED = st.tuples(JSON, st.booleans(), st.sampled_from([None, 1])).map(
+    lambda given: json.dumps(given[0], ensure_ascii=given[1], indent=given[2]).encode()
+)
+VALUES = st.sampled_from(SPELLINGS) | DUMPED
+OTHERS = st.dictionaries(st.text(max_size=8).filter(lambda name: name not in READ), VALUES, max_size=5)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "tool", "function"]), "content": st.text(max_size=9)},
+        optional={"name": st.text(max_size=5), "tool_calls": JSON, "anything": JSON},
+    ),
+    min_size=1,
+    max_size=3,
+)
+MESSAGE_BYTES = st.tuples(MESSAGES, st.booleans(), st.sampled_from([None, 1])).map(
+    lambda given: json.dumps(given[0], ensure_ascii=given[1], indent=given[2]).encode()
+)
+SPACE = st.sampled_from([b"", b" ", b"\n", b"\t \r\n"])
+MINIMAL = b'[{"role":"user","content":"hi"}]'
+
+
+def body_of(fields: dict[str, bytes], space: bytes = b"") -> bytes:
+    pairs = (space + json.dumps(name).encode() + space + b":" + space + raw for name, raw in fields.items())
+    return space + b"{" + (space + b",").join(pairs) + space + b"}" + space
+
+
+def fields_of(body: bytes) -> dict[str, bytes]:
+    """Every field of a body and the bytes of its value."""
+    return {name: bytes(raw) for name, raw in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items()}
+
+
+def refused(body: bytes) -> BadRequestError:
+    with pytest.raises(BadRequestError) as caught:
+        Chat.parse(body)
+    return caught.value
+
+
+def chat(messages: Any = None, **fields: Any) -> Chat:
+    messages = [{"role": "user", "content": "hi"}] if messages is None else messages
+    return Chat.parse(json.dumps({"messages": messages, **fields}).encode())
+
+
+@settings(deadline=None)
+@given(OTHERS, MESSAGE_BYTES, SPACE, st.booleans())
+def test_every_value_but_the_model_goes_up_byte_for_byte(
+    others: dict[str, bytes], messages: bytes, space: bytes, with_model: bool
+) -> None:
+    sent = {**others, "messages": messages, **({"model": b'"auto"'} if with_model else {})}
+    got = fields_of(Chat.parse(body_of(sent, space)).upstream_body("Qwen/Qwen3", NOTHING))
+    assert got.pop("model") == b'"Qwen/Qwen3"'
+    sent.pop("model", None)
+    assert got == sent
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_spelling_that_re_encoding_would_change_arrives_as_it_was_written(spelling: bytes) -> None:
+    sent = {"messages": MINIMAL, "seed": spelling}
+    assert fields_of(Chat.parse(body_of(sent)).upstream_body("m", NOTHING))["seed"] == spelling
+
+
+@given(st.text(min_size=1))
+def test_the_model_is_valid_json_whatever_its_name_holds(model: str) -> None:
+    assert json.loads(Chat.parse(body_of({"messages": MINIMAL})).upstream_body(model, NOTHING))["model"] == model
+
+
+@settings(deadline=None)
+@given(OTHERS, st.none() | st.just(b"null") | st.sampled_from([b"true", b"false"]), OTHERS)
+def test_a_stream_asks_for_usage_and_keeps_its_other_options(
+    others: dict[str, bytes], asked: bytes | None, options: dict[str, bytes]
+) -> None:
+    options.pop("include_usage", None)
+    given_options = options if asked is None else {**options, "include_usage": asked}
+    sent = {**others, "messages": MINIMAL, "stream": b"true", "stream_options": body_of(given_options)}
+    parsed = Chat.parse(body_of(sent))
+    got = fields_of(parsed.upstream_body("m", NOTHING))
+    assert fields_of(got.pop("stream_options")) == {**options, "include_usage": b"true"}
+    assert got == {**others, "messages": MINIMAL, "stream": b"true", "model": b'"m"'}
+    assert parsed.stream
+    assert parsed.wants_usage is (asked == b"true")
+
+
+@pytest.mark.parametrize("options", [None, b"null", b" null "])
+def test_a_stream_without_options_asks_for_usage_too(options: bytes | None) -> None:
+    sent = {"messages": MINIMAL, "stream": b"true", **({} if options is None else {"stream_options": options})}
+    got = fields_of(Chat.parse(body_of(sent)).upstream_body("m", NOTHING))
+    assert json.loads(got["stream_options"]) == {"include_usage": True}
+
+
+@pytest.mark.parametrize("stream", [b"false", b"null", None])
+def test_a_request_that_is_no_stream_gets_no_stream_options(stream: bytes | None) -> None:
+    sent = {"messages": MINIMAL, **({} if stream is None else {"stream": stream})}
+    assert "stream_options" not in fields_of(Chat.parse(body_of(sent)).upstream_body("m", NOTHING))
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.sampled_from([b"null", b"0", b"0.50", b"7"])
+            for name in ("temperature", "top_p", "max_tokens", "max_completion_tokens")
+        },
+    )
+)
+def test_defaults_speak_only_where_the_request_says_nothing(said: dict[str, bytes]) -> None:
+    defaults = Defaults(temperature=0.2, top_p=0.9, max_tokens=512)
+    got = fields_of(Chat.parse(body_of({"messages": MINIMAL, **said})).upstream_body("m", defaults))
+    spoken = {name for name, raw in said.items() if raw != b"null"}
+    for name in spoken:
+        assert got[name] == said[name]
+    for name, raw in (("temperature", b"0.2"), ("top_p", b"0.9")):
+        assert name in spoken or got[name] == raw
+    if not spoken & {"max_tokens", "max_completion_tokens"}:
+        assert got["max_tokens"] == b"512"
+    elif "max_tokens" not in spoken:
+        assert got.get("max_tokens", b"null") == b"null"
+
+
+def test_without_defaults_nothing_is_added() -> None:
+    got = fields_of(Chat.parse(body_of({"messages": MINIMAL, "temperature": b"null"})).upstream_body("m", NOTHING))
+    assert got == {"messages": MINIMAL, "temperature": b"null", "model": b'"m"'}
+
+
+@settings(deadline=None)
+@given(MESSAGE_BYTES, st.text(min_size=1, max_size=9))
+def test_the_system_default_is_put_in_front_and_the_messages_stay_as_they_were(messages: bytes, system: str) -> None:
+    body = Chat.parse(body_of({"messages": messages})).upstream_body("m", Defaults(system=system))
+    got = fields_of(body)["messages"]
+    assert got.endswith(messages[1:])
+    assert json.loads(got) == [{"role": "system", "content": system}, *json.loads(messages)]
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_conversation_with_instructions_of_its_own_keeps_them_alone(role: str, place: int) -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    messages.insert(place, {"role": role, "content": "Be brief."})
+    got = json.loads(chat(messages).upstream_body("m", Defaults(system="You are a careful programmer.")))
+    assert got["messages"] == messages
+
+
+def test_a_body_can_be_written_for_one_expert_after_another() -> None:
+    request = chat(stream=True, temperature=None)
+    first = request.upstream_body("a", Defaults(system="s", temperature=0.5, max_tokens=9))
+    assert json.loads(request.upstream_body("b", NOTHING)) == {
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": None,
+        "model": "b",
+    }
+    assert request.upstream_body("a", Defaults(system="s", temperature=0.5, max_tokens=9)) == first
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "says"),
+    [
+        (b"[]", None, "Expected `object`, got `array`"),
+        (b"null", None, "Expected `object`"),
+        (b"{}", "messages", "missing required field `messages`"),
+        (b'{"messages":[]}', "messages", "messages is empty"),
+        (b'{"messages":"hi"}', "messages", "Expected `array`, got `str`"),
+        (b'{"messages":null}', "messages", "Expected `array`, got `null`"),
+        (b'{"messages":[null]}', "messages[0]", "Expected `object`"),
+        (b'{"messages":[{"content":"hi"}]}', "messages[0]", "missing required field `role`"),
+        (b'{"messages":[{"role":"user","content":5}]}', "messages[0].content", "got `int`"),
+        (b'{"messages":[{"role":"user","content":["x"]}]}', "messages[0].content[0]", "got `str`"),
+        (b'{"messages":[{"role":"user","content":null}]}', "messages", "messages[0].content is empty"),
+        (b'{"messages":[{"role":"user"}]}', "messages", "messages[0].content is empty"),
+        (b'{"messages":[{"role":"system","content":"s"},{"role":"user","content":[]}]}', "messages", "messages[1]"),
+        (b'{"messages":[{"role":"user","content":"x"}],"model":5}', "model", "Expected `str`, got `int`"),
+        (b'{"messages":[{"role":"user","content":"x"}],"model":null}', "model", "Expected `str`"),
+        (b'{"messages":[{"role":"user","content":"x"}],"stream":"yes"}', "stream", "Expected `bool | null`"),
+        (b'{"messages":[{"role":"user","content":"x"}],"stream_options":[]}', "stream_options", "got `array`"),
+        (b'{"messages":[{"role":"user","content":"x"}],"tools":{}}', "tools", "got `object`"),
+        (b'{"messages":[{"role":"user","content":"x"}],"response_format":"json"}', "response_format", "got `str`"),
+    ],
+)
+def test_a_wrong_body_is_refused_with_what_is_wrong_and_where(body: bytes, param: str | None, says: str) -> None:
+    error = refused(body)
+    assert says in error.message
+    assert (error.status, error.code, error.param) == (400, "invalid_request", param)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"hello", b"\xff\xfe", b'{"messages":[{"role":"user","content":"hi"}],}', b"{'messages':[]}",
+        b'{"messages":[{"role":"user","content":"\xff"}]}', b'{"messages":[{"role":"user","content":"hi"}]} {}',
+        b'{"messages":[{"role":"user","content":"hi"}],"seed":01}', b'{"messages":[{"role":"user","content":"a\nb"}]}',
+    ],
+)  # fmt: skip
+def test_what_is_not_json_is_refused_as_such(body: bytes) -> None:
+    error = refused(body)
+    assert error.code == "invalid_json"
+    assert error.message.startswith("The body is not valid JSON: ")
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_json_that_is_nested_without_end_is_refused(opening: bytes) -> None:
+    closing = {b"[": b"]", b'{"a":': b"}"}[opening]
+    deep = opening * 100_000 + b"1" + closing * 100_000
+    error = refused(b'{"messages":[{"role":"user","content":"hi"}],"metadata":' + deep + b"}")
+    assert (error.code, error.message) == ("invalid_json", "The JSON is nested too deeply.")
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60) | DUMPED | DUMPED.map(lambda raw: b'{"messages":' + raw + b"}"))
+def test_whatever_is_sent_is_read_or_refused_as_a_bad_request(body: bytes) -> None:
+    with suppress(BadRequestError):
+        Chat.parse(body).query()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+        {"role": "assistant"},
+        {"role": "tool", "content": [], "tool_call_id": "1"},
+        {"role": "a-role-of-next-year", "content": None},
+    ],
+)
+def test_only_a_user_s_message_needs_content(message: dict[str, Any]) -> None:
+    assert chat([{"role": "user", "content": "hi"}, message]).query().text == "hi"
+
+
+def test_what_is_routed_is_what_the_user_said() -> None:
+    messages = [
+        {"role": "system", "content": "SYSTEM"},
+        {"role": "developer", "content": "DEVELOPER"},
+        {"role": "user", "content": "first question"},
+        {"role": "assistant", "content": "ANSWER"},
+        {"role": "tool", "content": "RESULT"},
+        {"role": "user", "content": [{"type": "text", "text": "and"}, {"type": "image_url"}, {"type": "text", "text": "now?"}]},
+    ]  # fmt: skip
+    assert chat(messages).query().text == "and now?\nfirst question"
+
+
+def test_the_model_asked_for_is_auto_where_none_is_named() -> None:
+    assert chat().query().requested_model == "auto"
+    assert chat(model="auto:cheap").query().requested_model == "auto:cheap"
+
+
+@pytest.mark.parametrize(
+    ("fields", "needs"),
+    [
+        ({}, set()),
+        ({"tools": [], "logprobs": False, "response_format": {"type": "text"}}, set()),
+        ({"tools": None, "logprobs": None, "response_format": None}, set()),
+        ({"tools": [{"type": "function"}]}, {"tools"}),
+        ({"logprobs": True}, {"logprobs"}),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, {"json_schema"}),
+        ({"response_format": {"type": "json_object"}}, set()),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, {"vision"}),
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}, {"type": "text"}]}]}, {"audio"}),
+    ],
+)
+def test_what_a_request_needs_is_read_from_it(fields: dict[str, Any], needs: set[str]) -> None:
+    assert chat(**fields).query().needs == needs
+
+
+@given(st.lists(st.text(max_size=50), min_size=1, max_size=4), st.integers(0, 3))
+def test_the_least_size_of_a_prompt_never_exceeds_its_estimate(texts: list[str], images: int) -> None:
+    parts = [{"type": "image_url"}] if images else []
+    messages = [{"role": "user", "content": [{"type": "text", "text": text}, *parts]} for text in texts]
+    query = chat(messages).query()
+    size = sum(len(text.encode()) for text in texts)
+    assert query.least_tokens <= query.tokens
+    assert query.tokens == size // 4 + (len(texts) * 500 if images else 0)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"input":"why is the sky blue?"}', b'{"input":"why is the sky blue?","messages":[]}']
+)
+def test_a_route_may_be_asked_for_a_text_alone(body: bytes) -> None:
+    query = parse_route(body)
+    assert (query.text, query.requested_model, query.tokens) == ("why is the sky blue?", "auto", 5)
+
+
+def test_a_route_may_be_asked_for_a_chat_body() -> None:
+    query = parse_route(b'{"model":"coder","messages":[{"role":"user","content":"hi"}]}')
+    assert (query.text, query.requested_model) == ("hi", "coder")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"), [(b'{"input":" \\n"}', "input"), (b'{"input":5}', "input"), (b"{}", "messages"), (b"[]", None)]
+)
+def test_a_route_for_nothing_is_refused(body: bytes, param: str | None) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        parse_route(body)
+    assert caught.value.param == param

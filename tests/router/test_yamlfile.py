@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.errors import ConfigError, Problem
+from router.yamlfile import YamlFile
+
+TEXT = """\
+first: 1
+outer:
+  inner: {deep: [10, 20]}
+  list:
+    - name: a
+    - name: b
+"""
+
+PRINTABLE = st.text(st.characters(categories=("L", "M", "N", "P", "S", "Zs")), max_size=12)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | PRINTABLE,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PRINTABLE, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def parsed(text: str) -> YamlFile:
+    return YamlFile.parse(text, "some.yaml")
+
+
+def refusal(text: str) -> Problem:
+    with pytest.raises(ConfigError) as caught:
+        parsed(text)
+    (problem,) = caught.value.problems
+    return problem
+
+
+def place(file: YamlFile, *path: str | int, at_key: bool = False) -> tuple[int, int]:
+    problem = file.problem(path, "wrong", at_key=at_key)
+    return problem.line, problem.column
+
+
+@given(PLAIN)
+@settings(deadline=None, max_examples=150)
+def test_what_was_written_is_what_is_read(value: object) -> None:
+    assert parsed(json.dumps(value, ensure_ascii=False)).data == value
+
+
+def test_a_problem_stands_at_its_value() -> None:
+    file = parsed(TEXT)
+    assert place(file, "first") == (1, 8)
+    assert place(file, "outer", "inner", "deep", 1) == (3, 22)
+    assert place(file, "outer", "list", 1, "name") == (6, 13)
+
+
+def test_a_problem_of_a_whole_section_stands_at_the_line_of_its_key() -> None:
+    file = parsed(TEXT)
+    assert place(file, "outer") == (2, 1)
+    assert place(file, "outer", "list") == (4, 3)
+
+
+def test_a_problem_of_an_item_that_is_a_section_stands_where_it_begins() -> None:
+    assert place(parsed(TEXT), "outer", "list", 1) == (6, 7)
+
+
+def test_a_problem_may_stand_at_the_key_instead_of_the_value() -> None:
+    file = parsed(TEXT)
+    assert place(file, "first", at_key=True) == (1, 1)
+    assert place(file, "outer", "list", 0, "name", at_key=True) == (5, 7)
+
+
+def test_a_problem_of_what_is_not_there_stands_at_the_nearest_parent() -> None:
+    file = parsed(TEXT)
+    assert place(file, "outer", "list", 7) == (4, 3)
+    assert place(file, "outer", "absent", "deeper") == (2, 1)
+    assert place(file, "absent") == (1, 1)
+    assert place(parsed(""), "absent") == (1, 1)
+
+
+def test_a_problem_carries_the_file_the_whole_key_and_the_message() -> None:
+    problem = parsed(TEXT).problem(("outer", "list", 1, "name"), "is not a name")
+    assert str(problem) == "some.yaml:6:13: outer.list.1.name: is not a name"
+
+
+def test_a_problem_of_the_whole_file_names_no_key() -> None:
+    assert str(parsed(TEXT).problem((), "is empty")) == "some.yaml:1:1: is empty"
+
+
+def test_keys_that_stand_twice_are_found_at_any_depth_with_both_lines() -> None:
+    text = "a: 1\nb:\n  - x: 1\n    y: 2\n    x: 3\na: 2\n"
+    found = [(p.line, p.column, p.key, p.message) for p in parsed(text).duplicates()]
+    assert sorted(found) == [
+        (5, 5, "b.0.x", "stands twice; the first is on line 3"),
+        (6, 1, "a", "stands twice; the first is on line 1"),
+    ]
+
+
+def test_a_key_that_stands_three_times_is_reported_twice() -> None:
+    assert [p.line for p in parsed("a: 1\na: 2\na: 3\n").duplicates()] == [2, 3]
+
+
+def test_the_same_key_in_two_sections_is_no_duplicate() -> None:
+    assert parsed("a: {x: 1}\nb: {x: 1}\nx: 1\n").duplicates() == []
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=8))
+@settings(deadline=None, max_examples=40)
+def test_every_repetition_of_a_key_is_reported_on_its_own_line(keys: list[str]) -> None:
+    repeated = [i + 1 for i, key in enumerate(keys) if key in keys[:i]]
+    assert [p.line for p in parsed("".join(f"{key}: 1\n" for key in keys)).duplicates()] == repeated
+
+
+def test_text_that_is_not_yaml_is_refused_at_its_line() -> None:
+    problem = refusal("first: 1\nsecond: [1, 2\nthird: 3\n")
+    assert (problem.file, problem.line) == ("some.yaml", 3)
+    assert problem.message.startswith("not valid YAML: ")
+
+
+def test_a_tabulator_is_refused_at_its_place() -> None:
+    problem = refusal("first:\n\tsecond: 1\n")
+    assert (problem.line, problem.column) == (2, 1)
+
+
+def test_a_second_document_is_refused() -> None:
+    assert refusal("a: 1\n---\nb: 2\n").line == 2
+
+
+@pytest.mark.parametrize("text", ["a: !!python/object/apply:os.getcwd []", "a: !unheard-of b"])
+def test_a_tag_that_would_build_an_object_is_refused(text: str) -> None:
+    assert refusal(text).line == 1
+
+
+@pytest.mark.parametrize("text", ["a: 2001-99-99", "a: \x00", "a: '\ud800'", "a: !!int 0x"])
+def test_what_yaml_cannot_hold_is_refused(text: str) -> None:
+    assert refusal(text).message.startswith("not valid YAML: ")
+
+
+@pytest.mark.parametrize("text", ["a: !!bool maybe", "a: !!int ''", "a: !!float ''"])
+def test_a_tag_that_its_value_contradicts_is_refused(text: str) -> None:
+    assert refusal(text).message.startswith("not valid YAML: ")
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}"])
+def test_a_section_that_contains_itself_is_refused(text: str) -> None:
+    assert refusal(text).line == 1
+
+
+@pytest.mark.parametrize("text", ["[" * 500, "{" * 500, "- " * 500, "a: " + "[" * 500 + "]" * 500])
+def test_sections_nested_without_end_are_refused(text: str) -> None:
+    assert refusal(text).message.startswith("not valid YAML: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("key: ${NAME}", {"key": "${NAME}"}),
+        ("{key: ${NAME}}", {"key": "${NAME}"}),
+        ("[${NAME}, 1]", ["${NAME}", 1]),
+        ('key: "${NAME}"', {"key": "${NAME}"}),
+        ("{outer: {key: ${NAME}, other: 1}}", {"outer": {"key": "${NAME}", "other": 1}}),
+        ("key: from ${A} to ${B_2}", {"key": "from ${A} to ${B_2}"}),
+        ("${NAME}: 1", {"${NAME}": 1}),
+    ],
+)
+def test_a_reference_may_stand_bare_wherever_a_value_may(text: str, data: object) -> None:
+    assert parsed(text).data == data
+
+
+def test_a_reference_moves_no_column() -> None:
+    assert place(parsed("{key: ${NAME}, other: 1}"), "other") == (1, 23)
+
+
+@pytest.mark.parametrize("text", ["\ue000", "\ue001", "$\ue000A\ue001", "$\ue000"])
+def test_characters_of_the_private_use_area_stay_as_they_are(text: str) -> None:
+    assert parsed(json.dumps({"key": text}, ensure_ascii=False)).data == {"key": text}
+
+
+@pytest.mark.parametrize(("text", "key"), [("null: 1\ntrue: 2\n", True), ("a: 1\n0x10: 2\n", 16)])
+def test_a_key_that_yaml_reads_as_another_value_still_has_its_line(text: str, key: str | int) -> None:
+    assert place(parsed(text), key, at_key=True) == (2, 1)
