@@ -14,7 +14,7 @@ from router.experts import BUILT_IN_DOMAINS, CAPABILITIES
 Path = tuple[str | int, ...]
 Data = dict[str, Any]
 
-SECRET_NAME, SECRET = "DOCUMENTS_KEY", "s3cr3t-of-the-documents"  # noqa: S105 - made up
+SECRET_NAME, SECRET = "DOCUMENTS_KEY", "s3cr3t-of-the-documents"
 DURATIONS = {"500ms": 0.5, "2s": 2.0, " 1.5 m ": 90.0, "10m": 600.0, "1h": 3600.0}
 
 

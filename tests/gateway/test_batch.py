@@ -114,13 +114,14 @@ def test_a_pinned_model_answers_every_line_unclassified() -> None:
 
 
 def test_a_chunk_is_answered_before_the_next_is_read() -> None:
-    answers = io.StringIO()
+    raw = io.BytesIO()
+    answers = io.TextIOWrapper(raw, encoding="utf-8")
     seen: list[int] = []
 
     def slowly() -> Iterable[str]:
         for _ in range(CHUNK + 1):
             yield '{"prompt": "code"}'
-            seen.append(len(answers.getvalue().splitlines()))
+            seen.append(len(raw.getvalue().splitlines()))
 
     route_lines(ROUTER, slowly(), answers)
     assert seen == [0] * (CHUNK - 1) + [CHUNK, CHUNK]

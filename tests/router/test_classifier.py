@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from router.classifier import HEADS, Head, KernelHead, LinearHead
+
+Floats = NDArray[np.float32]
+Make = Callable[[int, int, int], Head]
+
+
+def figures(seed: int, *shape: int) -> Floats:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def unit_rows(seed: int, rows: int, dimensions: int) -> Floats:
+    vectors = figures(seed, rows, dimensions)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def linear(seed: int, domains: int, dimensions: int) -> LinearHead:
+    return LinearHead(figures(seed, domains, dimensions), figures(seed + 1, domains))
+
+
+def kernel(seed: int, domains: int, dimensions: int, landmarks: int = 9) -> KernelHead:
+    stored = unit_rows(seed, landmarks, dimensions).astype(np.float16)
+    return KernelHead(stored, figures(seed + 1, landmarks, domains), gamma=0.7)
+
+
+@given(st.integers(0, 99), st.integers(2, 5), st.integers(1, 6), st.integers(0, 7), st.sampled_from([linear, kernel]))
+@settings(deadline=None)
+def test_there_is_one_logit_for_each_row_and_domain(
+    seed: int, domains: int, dimensions: int, rows: int, make: Make
+) -> None:
+    head = make(seed, domains, dimensions)
+    assert head.logits(figures(seed, rows, dimensions)).shape == (rows, domains)
+
+
+@given(st.integers(0, 99), st.sampled_from([linear, kernel]))
+@settings(deadline=None)
+def test_a_head_is_built_again_from_its_arrays(seed: int, make: Make) -> None:
+    head = make(seed, 3, 5)
+    again = HEADS[head.name](head.arrays())
+    vectors = unit_rows(seed, 8, 5)
+    assert again.name == head.name
+    assert (again.logits(vectors) == head.logits(vectors)).all()
+
+
+@given(st.integers(0, 99), st.sampled_from([linear, kernel]))
+@settings(deadline=None)
+def test_a_row_is_judged_alike_alone_and_among_others(seed: int, make: Make) -> None:
+    head = make(seed, 4, 6)
+    vectors = unit_rows(seed + 7, 5, 6)
+    alone = np.vstack([head.logits(row[None]) for row in vectors])
+    assert head.logits(vectors) == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("head", [linear(1, 3, 4), kernel(1, 3, 4)], ids=["linear", "kernel"])
+def test_the_arrays_of_a_head_are_plain_numbers(head: Head) -> None:
+    assert head.arrays()
+    assert all(array.dtype.kind == "f" for array in head.arrays().values())
+
+
+@pytest.mark.parametrize("head", [linear(1, 3, 4), kernel(1, 3, 4)], ids=["linear", "kernel"])
+def test_a_head_of_single_precision_answers_in_single_precision(head: Head) -> None:
+    assert head.logits(unit_rows(1, 2, 4)).dtype == np.float32
+
+
+def test_linear_logits_are_weights_times_vector_plus_bias() -> None:
+    head = LinearHead(np.array([[1, 2], [3, 4]], dtype=np.float32), np.array([10, 20], dtype=np.float32))
+    assert head.logits(np.array([[1, 1], [0, 2]], dtype=np.float32)).tolist() == [[13, 27], [14, 28]]
+
+
+@pytest.mark.parametrize(("weights", "bias"), [((2, 3), (3,)), ((2, 3), (2, 1)), ((2,), (2,)), ((2, 3), ())])
+def test_linear_weights_and_bias_that_do_not_fit_are_refused(weights: tuple[int, ...], bias: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        LinearHead(np.zeros(weights, dtype=np.float32), np.zeros(bias, dtype=np.float32))
+
+
+def test_kernel_logits_are_the_sum_of_the_landmarks_weights_by_nearness() -> None:
+    landmarks = np.array([[0, 0], [1, 0]], dtype=np.float16)
+    weights = np.array([[1, 2], [10, 20]], dtype=np.float32)
+    head = KernelHead(landmarks, weights, gamma=0.5)
+    near, far = 1.0, np.exp(-0.5)
+    assert head.logits(np.array([[0, 0]], dtype=np.float32)) == pytest.approx(
+        np.array([[near + 10 * far, 2 * near + 20 * far]]), rel=1e-5
+    )
+
+
+def test_a_kernel_head_knows_nothing_far_from_its_landmarks() -> None:
+    head = KernelHead(np.zeros((1, 2), dtype=np.float16), np.array([[5, -5]], dtype=np.float32), gamma=1.0)
+    assert head.logits(np.array([[50, 50]], dtype=np.float32)).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(("landmarks", "weights"), [((3, 2), (2, 4)), ((3,), (3, 4)), ((3, 2), (3,)), ((3, 2), (4, 3))])
+def test_landmarks_and_weights_that_do_not_fit_are_refused(
+    landmarks: tuple[int, ...], weights: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        KernelHead(np.zeros(landmarks, dtype=np.float16), np.zeros(weights, dtype=np.float32), gamma=1.0)
+
+
+def test_landmarks_are_kept_in_half_precision() -> None:
+    assert kernel(1, 2, 3).arrays()["landmarks"].dtype == np.float16
+
+
+def test_every_head_is_registered_under_its_own_name() -> None:
+    heads: list[Head] = [linear(1, 2, 3), kernel(1, 2, 3)]
+    assert sorted(head.name for head in heads) == sorted(HEADS)
