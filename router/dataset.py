@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,10 @@ class Row:
     @property
     def held_out(self) -> bool:
         """Whether the row is for measuring, not for training: settled by its text alone, so that it never moves."""
-        return int.from_bytes(hashlib.sha256(self.text.encode()).digest()[:4], "big") < HELD_OUT_SHARE * 2**32
+        return (
+            int.from_bytes(hashlib.sha256(self.text.encode("utf-8", "replace")).digest()[:4], "big")
+            < HELD_OUT_SHARE * 2**32
+        )
 
     def accepts(self, domain: str) -> bool:
         return domain == self.domain or domain in self.alternates
@@ -54,14 +58,17 @@ def load_corpus(folder: Path = CORPUS) -> list[Row]:
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a JSON-lines file, gzipped or not: `domain`, and `prompt` or `messages`. Raises CorpusError."""
-    with _opened(path) as lines:
-        for number, line in enumerate(lines, 1):
-            try:
+    number = 0
+    try:
+        with _opened(path) as lines:
+            for line in lines:
+                number += 1
                 yield _row(json.loads(line))
-            except (KeyError, TypeError, ValueError, EOFError) as error:
-                raise CorpusError(
-                    f"{path.name}:{number}: not a row with domain and prompt or messages ({error})"
-                ) from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        why = "not a row with domain and prompt or messages"
+        raise CorpusError(f"{path.name}:{max(1, number)}: {why} ({error})") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorpusError(f"{path.name} cannot be read after line {number}: {error}") from None
 
 
 def _opened(path: Path) -> TextIO:
@@ -71,24 +78,43 @@ def _opened(path: Path) -> TextIO:
 
 
 def _row(raw: Mapping[str, Any]) -> Row:
-    text = routed_text([raw["prompt"]] if "prompt" in raw else user_turns(raw["messages"]))
-    if not text:
-        raise ValueError("no text")
+    _check(isinstance(raw, dict), "not an object")
+    prompt, domain = raw.get("prompt"), raw["domain"]
+    _check(isinstance(domain, str) and bool(domain.strip()), "domain is not text")
+    if prompt is None:
+        text = routed_text(user_turns(raw["messages"]))
+    else:
+        _check(isinstance(prompt, str), "prompt is not text")
+        text = routed_text([prompt])
+    _check(bool(text), "no text")
+    for name in ("alt", "tags"):
+        _check(isinstance(raw.get(name) or [], list), f"{name} is not a list")
     return Row(
         text=text,
-        domain=str(raw["domain"]),
-        alternates=frozenset(raw.get("alt") or ()),
-        language=raw.get("lang", "en"),
-        style=raw.get("style", "ask"),
-        part=raw.get("part", ""),
-        tags=frozenset(raw.get("tags") or ()),
+        domain=domain,
+        alternates=frozenset(map(str, raw.get("alt") or ())),
+        language=str(raw.get("lang", "en")),
+        style=str(raw.get("style", "ask")),
+        part=str(raw.get("part", "")),
+        tags=frozenset(map(str, raw.get("tags") or ())),
         id=str(raw.get("id", "")),
         origin=str(raw.get("of") or ""),
     )
 
 
+def _check(fine: bool, why: str) -> None:
+    if not fine:
+        raise ValueError(why)
+
+
 def user_turns(messages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The texts of the user's messages in OpenAI's shape, oldest first; parts other than text count for nothing."""
+    """The texts of the user's messages in OpenAI's shape, oldest first; parts other than text count for nothing.
+
+    Raises ValueError where that is not a list of messages.
+    """
+    _check(
+        isinstance(messages, list) and all(isinstance(m, dict) for m in messages), "messages is not a list of messages"
+    )
     return [message_text(m.get("content")) for m in messages if m.get("role") == "user"]
 
 

@@ -33,18 +33,25 @@ def _seconds(value: Any) -> Any:
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*", value)
         if not match:
-            raise ValueError(f"{value!r} is not a duration; write 500ms, 30s, 10m or 1h")
+            raise ValueError(f"{value[:40]!r} is not a duration; write 500ms, 30s, 10m or 1h")
         return float(match[1]) * UNITS[match[2]]
     return value
 
 
 def _http_url(value: str) -> str:
+    what = "not an http:// or https:// address such as http://10.0.0.5:8000/v1"
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("not an http:// or https:// address such as http://10.0.0.5:8000/v1")
-    _ = parts.port  # raises ValueError by itself when it is no port
-    if parts.username or parts.password:
+    if "@" in value:
         raise ValueError("an address carries no credentials; use api_key: ${NAME}")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(what)
+    if re.search(r"[\s\\]", value):
+        raise ValueError(what)
+    try:
+        _ = parts.port
+        parts.hostname.encode("idna")
+    except ValueError:  # UnicodeError is one
+        raise ValueError(f"{what}: its host or port is wrong") from None
     return value.rstrip("/")
 
 
@@ -52,9 +59,11 @@ def _secret(value: str) -> str:
     match = re.fullmatch(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value)
     if not match:
         raise ValueError("a secret is never written here; name an environment variable: ${NAME}")
-    secret = os.environ.get(match[1])
+    secret = os.environ.get(match[1], "").strip()  # a mounted secret often ends in a newline
     if not secret:
         raise ValueError(f"the environment variable {match[1]} is not set")
+    if not (secret.isascii() and secret.isprintable()):
+        raise ValueError(f"the environment variable {match[1]} holds characters that no HTTP header can carry")
     return secret
 
 
@@ -64,11 +73,11 @@ def _qualities(value: Any) -> Any:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Secret = Annotated[str, AfterValidator(_secret)]
 Quality = Annotated[float, Field(ge=0, le=1)]
-Usd = Annotated[float, Field(ge=0)]
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Part(BaseModel):
@@ -90,7 +99,7 @@ class Domain(Part):
 
 class Replica(Part):
     url: HttpUrl
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
     @model_validator(mode="before")
     @classmethod
@@ -223,7 +232,7 @@ def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
     known = [field for field in ExpertsFile.model_fields if field != "digest"]
     unknown = [key for key in data if key not in known]
     problems += [file.problem((key,), f"unknown key{_nearest(str(key), known)}", at_key=True) for key in unknown]
-    if data.get("version") != 1:
+    if data.get("version") != 1 or isinstance(data.get("version"), bool):
         problems.append(file.problem(("version",), "must be there and be 1: version: 1"))
     parts: dict[str, Any] = {"version": 1, "experts": {}, "domains": {}}
     for section, model in (("experts", Expert), ("domains", Domain)):
@@ -234,18 +243,19 @@ def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
             problems.append(file.problem((section,), f"expected one entry or more under {section}:"))
             continue
         for key, value in entries.items():
-            part = _validate(file, model, value or {}, (section, str(key)), problems)
+            part = _validate(file, model, {} if value is None else value, (section, key), problems)
             if part is not None:
-                parts[section][str(key)] = part
-    options = _validate(file, RouterOptions, data.get("router") or {}, ("router",), problems)
+                parts[section][key] = part
+    given = data.get("router")
+    options = _validate(file, RouterOptions, {} if given is None else given, ("router",), problems)
     parts["router"] = options or RouterOptions()
     parts["baseline"] = data.get("baseline")
     if not isinstance(parts["baseline"], str | None):
         problems.append(file.problem(("baseline",), "expected the name of a model, such as gpt-4o"))
-    parts["aliases"] = data.get("aliases") or {}
-    if not isinstance(parts["aliases"], dict):
+    aliases = data.get("aliases")
+    if not isinstance(aliases, dict | None):
         problems.append(file.problem(("aliases",), "expected names and what they stand for: gpt-4o-mini: auto"))
-        parts["aliases"] = {}
+    parts["aliases"] = {a: str(target) for a, target in aliases.items()} if isinstance(aliases, dict) else {}
     return parts
 
 
@@ -284,63 +294,67 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _cross_check(file: YamlFile, parts: Mapping[str, Any]) -> list[Problem]:
-    raw_experts = file.data.get("experts")
-    ids = [str(key) for key in raw_experts] if isinstance(raw_experts, dict) else []
-    raw_domains = file.data.get("domains")
-    declared = [str(key) for key in raw_domains] if isinstance(raw_domains, dict) else []
+    ids, declared = list(_section(file, "experts")), list(_section(file, "domains"))
     return [
         *_check_names(file, ids, parts["aliases"]),
-        *_check_references(file, ids, parts),
+        *_check_references(file, ids),
         *_check_domains(file, declared, parts),
     ]
 
 
-def _check_names(file: YamlFile, ids: Sequence[str], aliases: Mapping[Any, Any]) -> Iterator[Problem]:
+def _section(file: YamlFile, name: str) -> dict[str, Any]:
+    """The raw entries of a section: what is wrong inside one hides nothing of what it refers to."""
+    entries = file.data.get(name)
+    return entries if isinstance(entries, dict) else {}
+
+
+def _named(entry: Any, key: str) -> list[str]:
+    """The names in a list, or the keys of a mapping, at `key` of a raw entry."""
+    names = entry.get(key) if isinstance(entry, dict) else None
+    return [str(name) for name in names] if isinstance(names, list | dict) else []
+
+
+def _check_names(file: YamlFile, ids: Sequence[str], aliases: Mapping[str, str]) -> Iterator[Problem]:
     for key in ids:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", key) or key in (*VIRTUAL_MODELS, *RESERVED_IDS):
             rule = "an expert's id is 1 to 64 letters, digits, '.', '_' or '-', and not auto or none"
             yield file.problem(("experts", key), rule, at_key=True)
     targets = [*ids, *VIRTUAL_MODELS]
     for alias, target in aliases.items():
-        if str(alias) in targets:
-            yield file.problem(
-                ("aliases", str(alias)), "is the name of an expert or virtual model already", at_key=True
-            )
-        if str(target) not in targets:
-            yield file.problem(("aliases", str(alias)), f"no expert {str(target)!r}{_nearest(str(target), targets)}")
+        if alias in targets:
+            yield file.problem(("aliases", alias), "is the name of an expert or virtual model already", at_key=True)
+        if target not in targets:
+            yield file.problem(("aliases", alias), f"no expert {target!r}{_nearest(target, targets)}")
 
 
-def _check_references(file: YamlFile, ids: Sequence[str], parts: Mapping[str, Any]) -> Iterator[Problem]:
-    for key, expert in parts["experts"].items():
-        for i, fallback in enumerate(expert.fallbacks):
+def _check_references(file: YamlFile, ids: Sequence[str]) -> Iterator[Problem]:
+    for key, expert in _section(file, "experts").items():
+        for i, fallback in enumerate(_named(expert, "fallbacks")):
+            place = ("experts", key, "fallbacks", i)
             if fallback not in ids:
-                message = f"no expert {fallback!r}{_nearest(fallback, ids)}"
-                yield file.problem(("experts", key, "fallbacks", i), message)
+                yield file.problem(place, f"no expert {fallback!r}{_nearest(fallback, ids)}")
             elif fallback == key:
-                yield file.problem(("experts", key, "fallbacks", i), "an expert cannot be its own fallback")
-    fallback = parts["router"].fallback
-    if fallback is not None and fallback not in ids:
-        yield file.problem(("router", "fallback"), f"no expert {fallback!r}{_nearest(fallback, ids)}")
+                yield file.problem(place, "an expert cannot be its own fallback")
+    last = _section(file, "router").get("fallback")
+    if isinstance(last, str) and last not in ids:
+        yield file.problem(("router", "fallback"), f"no expert {last!r}{_nearest(last, ids)}")
 
 
 def _check_domains(file: YamlFile, declared: Sequence[str], parts: Mapping[str, Any]) -> Iterator[Problem]:
     known = [*BUILT_IN_DOMAINS, *(d for d in declared if d not in BUILT_IN_DOMAINS)]
     served = set()
-    for key, expert in parts["experts"].items():
-        for domain in expert.domains:
+    for key, expert in _section(file, "experts").items():
+        for domain in _named(expert, "domains"):
             served.add(domain)
             if domain not in known:
                 hint = _nearest(domain, known)
                 yield file.problem(("experts", key, "domains", domain), f"no domain {domain!r} is declared{hint}")
-    if len(parts["experts"]) == len(
-        file.data.get("experts") or ()
-    ):  # else a wrong expert may be the one that serves it
-        for domain in declared:
-            if domain not in served:
-                yield file.problem(("domains", domain), "no expert serves this domain", at_key=True)
-    for key, domain in parts["domains"].items():
-        if key not in BUILT_IN_DOMAINS and len(domain.examples) < LEAST_EXAMPLES:
+    for name in declared:
+        if name not in served:
+            yield file.problem(("domains", name), "no expert serves this domain", at_key=True)
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", name) or name in RESERVED_IDS:
+            yield file.problem(("domains", name), "a domain's name is 1 to 32 of a-z, 0-9, '_' and '-'", at_key=True)
+    for name, domain in parts["domains"].items():
+        if name not in BUILT_IN_DOMAINS and len(domain.examples) < LEAST_EXAMPLES:
             message = f"a domain of one's own needs {LEAST_EXAMPLES} example prompts or more, better 10 to 50"
-            yield file.problem(("domains", key), message, at_key=True)
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", key) or key in RESERVED_IDS:
-            yield file.problem(("domains", key), "a domain's name is 1 to 32 of a-z, 0-9, '_' and '-'", at_key=True)
+            yield file.problem(("domains", name), message, at_key=True)

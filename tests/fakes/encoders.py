@@ -74,8 +74,14 @@ def spoken_artifact(domains: Sequence[str], temperature: float = 1.0) -> Artifac
     """A router's artifact whose probabilities are those that the text says (at temperature 1)."""
     size = len(domains)
     about = {**ABOUT, "encoder": "spoken", "dimensions": size, "domains": tuple(domains), "temperature": temperature}
+    files = dict.fromkeys(("head-beef.npz", *(f"spoken-cafe/{file}" for file in FILES)), "0" * 64)
     manifest = Manifest(
-        encoder_kind="spoken", encoder_folder="spoken-cafe", head="linear", head_file="head-beef.npz", files={}, **about
+        encoder_kind="spoken",
+        encoder_folder="spoken-cafe",
+        head="linear",
+        head_file="head-beef.npz",
+        files=files,
+        **about,
     )
     head = LinearHead(np.eye(size, dtype=np.float32), np.zeros(size, dtype=np.float32))
     return Artifact(Path("nowhere"), manifest, Spoken(domains), head)

@@ -5,8 +5,8 @@ import io
 import json
 import pickle
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ def saved(parent: Path, head: Head | None = None, **about: Any) -> Path:
 
 
 def state_of(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Every file below `folder`: its inode, the time of its last change and its content."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    """Every file below `folder` but the writers' lock: its inode, the time of its last change and its content."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
     return {str(p.relative_to(folder)): (p.stat().st_ino, p.stat().st_mtime_ns, p.read_bytes()) for p in files}
 
 
@@ -123,14 +123,13 @@ def test_the_same_head_has_the_same_name_and_another_head_another(tmp_path: Path
 def test_the_manifest_names_every_file_with_its_hash(tmp_path: Path) -> None:
     folder = saved(tmp_path)
     manifest = read_manifest(folder)
-    on_disk = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert set(manifest.files) == on_disk - {"manifest.json"}
+    assert {"manifest.json", *manifest.files} == set(state_of(folder))
     assert damaged_files(folder, manifest) == []
 
 
 def test_the_packaged_router_is_whole(packaged: Artifact) -> None:
     assert damaged_files(PACKAGED, packaged.manifest) == []
-    assert {path.name for path in PACKAGED.iterdir()} == {
+    assert {path.name for path in PACKAGED.iterdir()} - {".lock"} == {
         "manifest.json",
         packaged.manifest.encoder_folder,
         packaged.manifest.head_file,
@@ -306,7 +305,7 @@ def test_a_head_for_another_number_of_domains_is_refused(tmp_path: Path, make: C
 
 @pytest.mark.parametrize("make", [linear, kernel])
 def test_a_head_for_another_encoder_is_refused(tmp_path: Path, make: Callable[[int, int, int], Head]) -> None:
-    with pytest.raises(ArtifactError, match="do not fit together"):
+    with pytest.raises(ArtifactError, match=r"head-\w+\.npz cannot be used"):
         load_artifact(saved(tmp_path, make(0, 2, 4)))
 
 
@@ -330,10 +329,9 @@ def test_retraining_writes_the_head_and_the_manifest_and_leaves_the_encoder_unto
     encoder = folder / read_manifest(folder).encoder_folder
     save_artifact(folder, encoder, linear(2), ABOUT)
     after = state_of(folder)
-    kept = {name for name in before if after.get(name) == before[name]}
-    assert kept == {f"{encoder.name}/{file}" for file in FILES}
-    new = set(after) - kept
-    assert new == {"manifest.json", read_manifest(folder).head_file}
+    written = {name for name in after if after[name] != before.get(name)}
+    assert written == {"manifest.json", read_manifest(folder).head_file}
+    assert {f"{encoder.name}/{file}" for file in FILES} < set(before) <= set(after)
 
 
 def test_retraining_with_the_exported_encoder_again_copies_nothing(tmp_path: Path) -> None:
@@ -342,15 +340,15 @@ def test_retraining_with_the_exported_encoder_again_copies_nothing(tmp_path: Pat
     assert state_of(saved(tmp_path, linear(2)) / read_manifest(folder).encoder_folder) == before
 
 
-def test_the_old_head_is_cleared_away(tmp_path: Path) -> None:
-    old = read_manifest(saved(tmp_path, linear(1))).head_file
-    folder = saved(tmp_path, linear(2))
-    assert [path.name for path in folder.glob("head-*.npz")] == [read_manifest(folder).head_file] != [old]
+def test_the_head_before_stays_for_those_who_are_reading_it_and_older_ones_go(tmp_path: Path) -> None:
+    names = [read_manifest(saved(tmp_path, linear(seed))).head_file for seed in (1, 2, 3, 4)]
+    assert {path.name for path in (tmp_path / "router").glob("head-*.npz")} == set(names[-2:])
 
 
 def test_nothing_is_left_lying_about(tmp_path: Path) -> None:
-    folder = saved(tmp_path)
-    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    saved(tmp_path, linear(1))
+    folder = saved(tmp_path, linear(2))
+    assert not [name for name in state_of(folder) if name.startswith(".")]
 
 
 def test_retraining_over_a_damaged_encoder_makes_a_router_that_loads(tmp_path: Path) -> None:
@@ -434,27 +432,32 @@ def test_a_router_that_is_retrained_while_it_is_loaded_is_the_old_or_the_new_one
     assert_same_arrays(loaded.head, linear(1) if loaded.manifest == old else linear(2))
 
 
-def test_readers_of_a_folder_that_is_being_retrained_always_find_a_whole_router(tmp_path: Path) -> None:
+def test_whoever_reads_while_it_is_being_retrained_finds_a_whole_router(tmp_path: Path) -> None:
     folder = saved(tmp_path, linear(0))
-    failures: list[Exception] = []
-    done = threading.Event()
+    with ThreadPoolExecutor(3) as pool:
+        for seed in range(1, 40):
+            writing = pool.submit(saved, tmp_path, linear(seed))
+            readings = [pool.submit(load_artifact, folder) for _ in range(2)]
+            writing.result()
+            for reading in readings:
+                assert_same_arrays(
+                    reading.result().head, linear(seed if reading.result().name == name_of(seed) else seed - 1)
+                )
 
-    def read() -> None:
-        while not done.is_set():
-            try:
-                load_artifact(folder)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the test reports it
-                failures.append(error)
 
-    readers = [threading.Thread(target=read) for _ in range(2)]
-    for reader in readers:
-        reader.start()
-    for seed in range(1, 60):
-        saved(tmp_path, linear(seed))
-    done.set()
-    for reader in readers:
-        reader.join()
-    assert failures == []
+def name_of(seed: int) -> str:
+    """The name of the router whose head is linear(seed)."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return load_artifact(saved(Path(scratch), linear(seed))).name
+
+
+def test_two_that_retrain_at_once_leave_one_whole_router(tmp_path: Path) -> None:
+    encoder = encoder_folder(tmp_path / "export")
+    folder = tmp_path / "router"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: save_artifact(folder, encoder, linear(seed), ABOUT), range(30)))
+    assert load_artifact(folder).name in {name_of(seed) for seed in range(30)}
+    assert damaged_files(folder, read_manifest(folder)) == []
 
 
 def test_a_manifest_cannot_be_changed_once_read(tmp_path: Path) -> None:

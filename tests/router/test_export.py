@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from router.encoder import FILES, MAX_TOKENS, TransformerEncoder
+from router.errors import RouterError
+from router.export import DEFAULT_ENCODER, export_encoder, load_sentence_transformer
+
+# Loading and exporting a model sets off deprecation warnings inside torch itself.
+pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
+
+ROOT = Path(__file__).parents[2]
+TEXTS = [
+    "segfault",
+    "How do I sort a list of dictionaries by a key in Python?",
+    "thread 'main' panicked at src/parser.rs:141:38: called `Option::unwrap()` on a `None` value",
+    "Prove that the square root of 2 is irrational.",
+    "17% of 2,340",
+    "\\int_0^{\\infty} x^3 e^{-2x}\\,dx",
+    "mitochondria",
+    "Been having headaches since Tuesday, mostly behind my left eye, and light makes it worse.",
+    "Tell me a joke about librarians.",
+    "¿Por qué desapareció la Liga Hanseática?",
+    "なぜ空は青いのですか",
+    "The minutes of the meeting of the parish council, in full. " * 40,
+]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_encoder(DEFAULT_ENCODER, tmp_path_factory.mktemp("export") / "not" / "there" / "yet")
+
+
+def test_an_export_is_the_folder_that_serving_reads_and_nothing_besides(exported: Path) -> None:
+    assert {path.name for path in exported.iterdir()} == set(FILES)
+    assert list(exported.parent.iterdir()) == [exported]
+    about = json.loads((exported / "encoder.json").read_text("utf-8"))
+    assert about == {"name": DEFAULT_ENCODER, "kind": "transformer", "dimensions": 384, "max_tokens": MAX_TOKENS}
+
+
+def test_the_vectors_of_an_export_are_those_of_sentence_transformers(exported: Path) -> None:
+    model = load_sentence_transformer(DEFAULT_ENCODER)
+    model.max_seq_length = MAX_TOKENS
+    theirs = model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
+    ours = TransformerEncoder(exported).encode(TEXTS)
+    assert ours.shape == theirs.shape
+    assert (ours * theirs).sum(axis=1).min() > 0.98
+
+
+def test_an_export_is_named_by_model_and_content(exported: Path) -> None:
+    name, _, digest = exported.name.rpartition("-")
+    assert name == DEFAULT_ENCODER.lower()
+    assert len(digest) == 12
+    assert int(digest, 16) >= 0
+
+
+def test_an_export_is_quantised(exported: Path) -> None:
+    assert (exported / "model.onnx").stat().st_size < 30_000_000  # of some 90 million bytes in single precision
+
+
+def test_the_exported_graph_takes_batches_of_any_size_and_length(exported: Path) -> None:
+    encoder = TransformerEncoder(exported)
+    for texts in (["a"], ["a b c"] * 2, TEXTS):
+        assert np.linalg.norm(encoder.encode(texts), axis=1) == pytest.approx(np.ones(len(texts)), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["no such model", "no/such/model", ""])
+def test_an_unknown_model_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RouterError, match=f"the encoder '{name}' cannot be loaded"):
+        export_encoder(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_no_model_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(RouterError, match=f"the encoder '{tmp_path}' cannot be loaded"):
+        load_sentence_transformer(str(tmp_path))
+
+
+def test_without_the_extra_the_error_names_the_command_that_installs_it() -> None:
+    script = """
+import sys
+sys.modules["sentence_transformers"] = None
+from router.errors import MissingExtraError
+from router.export import DEFAULT_ENCODER, load_sentence_transformer
+try:
+    load_sentence_transformer(DEFAULT_ENCODER)
+except MissingExtraError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "sentence-transformers is not installed; run: pip install 'moe-gateway[train]'\n"
