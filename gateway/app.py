@@ -24,9 +24,10 @@ from gateway.routes import models, ops, routing
 from gateway.routes.openai import ChatCompletions
 from gateway.settings import Settings
 from gateway.state import GatewayState
+from gateway.upstreams.base import Address
 from gateway.upstreams.openai import OpenAIUpstream
 from gateway.usage import public_price
-from gateway.workers.supervisor import Worker, WorkerError, embedded_worker
+from gateway.workers.supervisor import Worker, embedded_worker
 from router.routing import Router
 
 log = logging.getLogger("moe_gateway")
@@ -40,21 +41,23 @@ def create_app(settings: Settings, router: Router, on_ready: Callable[[GatewaySt
     metrics = Metrics(baseline_of(file, public_price(file.baseline) if file.baseline else None))
     pool = Pool(file, workers, metrics.hold)
     metrics.describe(router, pool.all(), tuple(file.experts))
-    state = GatewayState(settings, file, Decider(router), pool, metrics, workers)
     observers = (metrics.observe, logs.write, *tracing.observers())
+    state = GatewayState(settings, file, Decider(router), pool, metrics, workers, observers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        health = HealthLoop(upstream, pool.all(), settings.health_interval)
+        health = HealthLoop(upstream, pool.all(), settings.health_interval, on_hung=_replace)
         await upstream.start()
+        app.state.starting = asyncio.current_task()
         try:
             await asyncio.gather(*(worker.start() for worker in workers.values()))
             await health.probe()
             health.start()
             if on_ready:
                 on_ready(state)
+            app.state.starting = None
             yield
-        except WorkerError as error:
+        except Exception as error:
             app.state.failure = error  # for whoever runs the server: it keeps only the fact that start-up failed
             raise
         finally:
@@ -64,7 +67,7 @@ def create_app(settings: Settings, router: Router, on_ready: Callable[[GatewaySt
             await upstream.close()
 
     app = FastAPI(title="moe-gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.gateway, app.state.failure = state, None
+    app.state.gateway, app.state.failure, app.state.starting = state, None, None
     chat = ChatCompletions(state.decider, Dispatcher(pool, upstream), observers, settings.max_body_bytes)
     app.router.routes.append(Route("/v1/chat/completions", chat, methods=["POST"]))
     for module in (models, routing, ops):
@@ -74,6 +77,12 @@ def create_app(settings: Settings, router: Router, on_ready: Callable[[GatewaySt
     app.add_exception_handler(Exception, _fault)
     app.add_middleware(Guard, settings=settings)
     return app
+
+
+def _replace(address: Address) -> None:
+    """A worker of ours that hangs is killed, and so restarted; what somebody else runs is only left out."""
+    if isinstance(address, Worker):
+        address.kill()
 
 
 def _workers(settings: Settings, router: Router) -> dict[str, Worker]:
@@ -100,4 +109,5 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
+    log.error("the gateway failed", exc_info=error)
     return _answer(request, InternalError("The gateway failed; its log has more under this request id."))

@@ -81,7 +81,7 @@ async def _gone(receive: Receive) -> None:
 
 async def start(send: Send, status: int, headers: Mapping[str, str]) -> None:
     """Send the status line and headers; header values are kept to what HTTP can carry."""
-    encoded = [(name.encode("ascii"), _header_value(value)) for name, value in headers.items()]
+    encoded = [(name.encode("ascii"), header_value(value).encode("ascii")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": encoded})
 
 
@@ -98,5 +98,6 @@ async def respond_error(send: Send, error: Exception, headers: Mapping[str, str]
     await respond(send, error.status, {**headers, **error.headers}, error.body())
 
 
-def _header_value(value: str) -> bytes:
-    return re.sub(r"[^\x20-\x7e]", "?", value).encode("ascii")
+def header_value(value: str) -> str:
+    """`value` as a header can carry it: what is not printable ASCII becomes a question mark."""
+    return re.sub(r"[^\x20-\x7e]", "?", value)

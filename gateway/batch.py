@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from gateway.errors import BadRequestError
-from gateway.schema import Chat
-from router.conversation import routed_text
+from gateway.schema import Chat, text_query
 from router.decision import Query
 from router.errors import NoExpertError
 from router.routing import Router
@@ -17,7 +16,7 @@ from router.routing import Router
 CHUNK = 64
 
 
-def route_lines(router: Router, lines: Iterable[str], answers: TextIO, model: str = "auto") -> int:
+def route_lines(router: Router, lines: Iterable[str | bytes], answers: TextIO, model: str = "auto") -> int:
     """Route every line and write its decision; returns how many lines could not be routed. Blank lines are passed over."""
     failed = 0
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
@@ -30,7 +29,7 @@ def route_lines(router: Router, lines: Iterable[str], answers: TextIO, model: st
     return failed
 
 
-def _route_chunk(router: Router, chunk: list[tuple[int, str]], model: str) -> Iterator[dict[str, Any]]:
+def _route_chunk(router: Router, chunk: list[tuple[int, str | bytes]], model: str) -> Iterator[dict[str, Any]]:
     read = [_read(number, line, model) for number, line in chunk]
     queries = [item for _, item in read if isinstance(item, Query)]
     try:
@@ -49,10 +48,10 @@ def _decided(router: Router, query: Query) -> Any:
         return str(error)
 
 
-def _read(number: int, line: str, model: str) -> tuple[Any, Query | str]:
+def _read(number: int, line: str | bytes, model: str) -> tuple[Any, Query | str]:
     """The line's id and its query, or what is wrong with it. A line without a readable id is called by its number."""
     try:
-        raw = json.loads(line)
+        raw = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return number, "not valid JSON"
     if not isinstance(raw, dict):
@@ -61,7 +60,7 @@ def _read(number: int, line: str, model: str) -> tuple[Any, Query | str]:
     if isinstance(raw.get("prompt"), str):
         if not raw["prompt"].strip():
             return key, "prompt is empty"
-        return key, Query(routed_text([raw["prompt"]]), model)
+        return key, text_query(raw["prompt"], model)
     if "messages" not in raw:
         return key, "neither prompt (text) nor messages"
     try:
@@ -69,3 +68,7 @@ def _read(number: int, line: str, model: str) -> tuple[Any, Query | str]:
     except BadRequestError as error:
         return key, error.message
     return key, query
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

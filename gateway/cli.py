@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, BinaryIO, NoReturn, TextIO
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gateway import __version__
@@ -43,9 +43,8 @@ def main() -> None:
         app()
     except (RouterError, SettingsError, WorkerError) as error:
         fail(str(error))
-    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        fail(f"{error.filename or 'output'}: {error.strerror}")
 
 
 def fail(message: str) -> NoReturn:
@@ -79,19 +78,19 @@ def serve(
     """
     from gateway.serving import run
 
-    keys, admin_key = keys_from_environment()
+    keys = keys_from_environment()
     settings = Settings(
         config=config,
         host=host,
         port=port,
         keys=keys,
-        admin_key=admin_key,
         protect_metrics=protect_metrics,
         max_body_bytes=max_body_mib * MIB,
         state=_state(config, state),
     )
     check_exposure(settings)
     file = read_config(config)
+    _warn(file)
     with bound_socket(host, port) as listener, shown_progress() as progress:
         run(settings, file, listener, progress, _banner)
 
@@ -104,6 +103,8 @@ def check(
 
     Example: moe-gateway check experts.yaml
     """
+    from gateway.usage import cost_warnings
+
     try:
         experts = read_config(file)
     except ConfigError as error:
@@ -113,14 +114,23 @@ def check(
         raise typer.Exit(1) from None
     if as_json:
         print_json(
-            {"ok": True, "experts": list(experts.experts), "domains": experts.domain_names, "hash": experts.digest}
+            {
+                "ok": True,
+                "experts": list(experts.experts),
+                "domains": experts.domain_names,
+                "hash": experts.digest,
+                "warnings": list(cost_warnings(experts)),
+            }
         )
         return
+    _warn(experts)
     stand_ins = sum(expert.stand_in for expert in experts.experts.values())
     note = f", of which {stand_ins} are stand-ins" if stand_ins else ""
     out.print(
         f"{file}: fine: {len(experts.experts)} experts{note}, domains {', '.join(experts.domain_names)}",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -155,7 +165,7 @@ def route(
         decision = router.decide(Query(routed_text([text]), model))
         print_json(decision.described()) if as_json else _print_decision(decision.described())
         return
-    with opened(input or "-", "r") as lines, opened(output, "w") as answers:
+    with opened_batch(input or "-", output) as (lines, answers):
         failed = route_lines(router, lines, answers, model)
     if failed:
         err.print(f"{failed} lines could not be routed; each has its error in the output", style="yellow")
@@ -183,7 +193,12 @@ def train(
         print_json(manifest.model_dump())
         return
     scores = ", ".join(f"{name} {value:g}" for name, value in manifest.held_out.items())
-    out.print(f"trained on {manifest.rows} prompts into {folder}; held out: {scores}", highlight=False, soft_wrap=True)
+    out.print(
+        f"trained on {manifest.rows} prompts into {folder}; held out: {scores}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 @app.command()
@@ -276,16 +291,25 @@ def shown_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def opened(name: str, mode: str) -> Iterator[Any]:
-    """The file `name`, or the standard stream where it is -."""
-    if name == "-":
-        yield sys.stdin if mode == "r" else sys.stdout
-        return
-    try:
-        with Path(name).open(mode, encoding="utf-8") as file:
-            yield file
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        fail(f"{name}: {error.strerror}")
+def opened_batch(source: str, target: str) -> Iterator[tuple[BinaryIO, TextIO]]:
+    """The files to read from and to write to, or the standard streams where they are -."""
+    both = "-" not in (source, target) and Path(source).exists() and Path(target).exists()
+    if both and Path(source).samefile(target):
+        fail(f"{source} is input and output; what is not read yet would be lost")
+    with ExitStack() as stack:
+        try:
+            lines = sys.stdin.buffer if source == "-" else stack.enter_context(Path(source).open("rb"))
+            answers = sys.stdout if target == "-" else stack.enter_context(Path(target).open("w", encoding="utf-8"))
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}")
+        yield lines, answers
+
+
+def _warn(file: ExpertsFile) -> None:
+    from gateway.usage import cost_warnings
+
+    for warning in cost_warnings(file):
+        err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -314,12 +338,12 @@ def _banner(settings: Settings, file: ExpertsFile, seconds: float) -> None:
     for name, expert in file.experts.items():
         domains = ", ".join(f"{d} {q:g}" for d, q in expert.domains.items())
         served = "embedded [yellow]stand-in[/yellow]" if expert.stand_in else f"vLLM × {len(expert.upstream.vllm)}"
-        table.add_row(name, domains, expert.model, served)
+        table.add_row(name, domains, escape(expert.model), served)
     out.print(table, highlight=False)
     if any(expert.stand_in for expert in file.experts.values()):
         out.print(
             "\n[yellow]Stand-ins are one small embedded model: fit to try the gateway, not to judge its answers by.\n"
-            f"Real specialists are ready to uncomment in {settings.config}.[/yellow]", highlight=False,
+            f"Real specialists are ready to uncomment in {escape(str(settings.config))}.[/yellow]", highlight=False,
         )  # fmt: skip
     key = "" if not settings.keys else " -H 'Authorization: Bearer YOUR_KEY'"
     request = '{"model": "auto", "stream": true, "messages": [{"role": "user", "content": "Why do leaves turn red?"}]}'

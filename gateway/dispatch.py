@@ -121,7 +121,7 @@ class Dispatcher:
         self, exchange: Exchange, chat: Chat, expert_id: str, replica: Replica, fresh: bool = False
     ) -> Answer:
         expert = self._pool.file.experts[expert_id]
-        exchange.expert_id, exchange.expert = expert_id, expert
+        exchange.begin(expert_id, expert)
         attempt = exchange.attempt(expert_id, replica.name)
 
         def end(outcome: Outcome) -> None:
@@ -157,7 +157,10 @@ class Dispatcher:
             reply = await self._upstream.post(replica.address, "/chat/completions", body, headers, timeouts, fresh)
         held.callback(reply.close)
         passed = {name: reply.headers[name] for name in PASSED_HEADERS if name in reply.headers}
-        if chat.stream and reply.status < 300 and passed.get("content-type", "").startswith("text/event-stream"):
+        events = passed.get("content-type", "").lower().startswith("text/event-stream")
+        if reply.status < 300 and events and not chat.stream:
+            raise UpstreamError(Outcome.SERVER_ERROR, "it streamed an answer that was to come in one piece")
+        if reply.status < 300 and events:
             relay = Relay(reply, exchange, timeouts, hide_usage=not chat.wants_usage)
             await relay.first()
             return Answer(reply.status, passed, relay=relay)
@@ -165,6 +168,8 @@ class Dispatcher:
             content = await reply.read()
         if reply.status >= 300:
             return _passed_or_failed(reply, content, passed)
+        if b'"error"' in content[:200] and _error_message(content) is not None:
+            raise UpstreamError(Outcome.SERVER_ERROR, "it reported an error as an answer")
         exchange.usage = read_usage(content)
         exchange.token()
         return Answer(reply.status, passed, content)

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.usage import Usage, read_usage
 
-_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 # An unescaped key: inside a JSON string its quotes would be escaped, so text that talks of usage does not match.
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -62,6 +62,7 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    index: int = 0
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
@@ -80,14 +81,20 @@ class ChunkReader:
     """Reads the events of one chat stream.
 
     After each `read`: `usage` is the last seen, `content` whether anything was said yet, `failed` whether an error event
-    came, `ended` whether the stream came to its proper end.
+    came, `ended` whether the stream came to its proper end: [DONE], or a finish_reason for every choice that was begun.
     """
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.content = False
         self.failed = False
-        self.ended = False
+        self._done = False
+        self._begun: set[int] = set()
+        self._finished: set[int] = set()
+
+    @property
+    def ended(self) -> bool:
+        return self._done or (bool(self._finished) and self._begun == self._finished)
 
     def read(self, event: bytes) -> bool:
         """Learn from an event; returns whether it is the final usage chunk, which has no choices."""
@@ -95,7 +102,7 @@ class ChunkReader:
         if not payload:
             return False
         if payload == b"[DONE]":
-            self.ended = True
+            self._done = True
             return False
         with_usage = bool(_USAGE.search(payload))
         if with_usage and (usage := read_usage(payload)):
@@ -111,7 +118,9 @@ class ChunkReader:
     def _read_choices(self, chunk: _Chunk) -> bool:
         for choice in chunk.choices or ():
             self.content = self.content or _says_something(choice)
-            self.ended = self.ended or choice.finish_reason is not None
+            self._begun.add(choice.index)
+            if choice.finish_reason is not None:
+                self._finished.add(choice.index)
         return chunk.choices == []
 
 

@@ -79,6 +79,11 @@ class Exchange:
     waited: float = 0.0
     finished: float | None = None
 
+    def begin(self, expert_id: str, expert: Expert) -> None:
+        """Turn to an expert: what one before it said or used is not this one's."""
+        self.expert_id, self.expert = expert_id, expert
+        self.usage = self.first_token = self.last_token = None
+
     def attempt(self, expert: str, replica: str) -> Attempt:
         """Begin an attempt; it must be ended by end_attempt."""
         attempt = Attempt(expert, replica, time.perf_counter())

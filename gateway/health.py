@@ -13,6 +13,7 @@ from gateway.upstreams.base import Address, Upstream
 FAILURES_TO_OPEN = 3
 COOL_DOWN_SECONDS = 5.0
 LONGEST_COOL_DOWN_SECONDS = 60.0
+PROBES_TO_HANG = 4
 # What is the replica's own fault. A client's 4xx, a 429 or a client that left says nothing about its health.
 FAULTS = frozenset(
     {Outcome.CONNECT_ERROR, Outcome.TIMEOUT, Outcome.SERVER_ERROR, Outcome.STREAM_ERROR, Outcome.TRUNCATED}
@@ -30,7 +31,7 @@ class Replica:
     up: bool | None = None
     failures: int = 0
     open_until: float = 0.0
-    last_first: int = 0  # when it last came first, counted in turns
+    turns: float = 0.0  # how often it came first, for its weight
     clock: Callable[[], float] = time.monotonic
 
     @property
@@ -56,10 +57,20 @@ class Replica:
 
 
 class HealthLoop:
-    """Probes every replica each `interval` seconds until stopped. Replicas that share an address share a probe."""
+    """Probes every replica each `interval` seconds until stopped. Replicas that share an address share a probe.
 
-    def __init__(self, upstream: Upstream, replicas: Sequence[Replica], interval: float) -> None:
-        self._upstream, self._replicas, self._interval = upstream, replicas, interval
+    `on_hung` is told of an address that is there and did not answer PROBES_TO_HANG probes in a row.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        replicas: Sequence[Replica],
+        interval: float,
+        on_hung: Callable[[Address], None] = lambda address: None,
+    ) -> None:
+        self._upstream, self._replicas, self._interval, self._on_hung = upstream, replicas, interval, on_hung
+        self._missed: dict[int, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -78,7 +89,13 @@ class HealthLoop:
         await asyncio.gather(*(self._probe_one(group) for group in groups.values()))
 
     async def _probe_one(self, group: Sequence[Replica]) -> None:
-        up = await self._upstream.healthy(group[0].address)
+        address = group[0].address
+        up = await self._upstream.healthy(address)
+        missed = 0 if up or address.url is None else self._missed.get(id(address), 0) + 1
+        if missed >= PROBES_TO_HANG:
+            missed = 0
+            self._on_hung(address)
+        self._missed[id(address)] = missed
         for replica in group:
             if up and replica.up is False:
                 replica.failures, replica.open_until = 0, 0.0

@@ -84,7 +84,10 @@ class Metrics:
             registry=r,
         )
         self.unpriced = Counter(
-            "moe_unpriced_requests", "Answers of an expert without a price.", ("expert",), registry=r
+            "moe_unpriced_requests",
+            "Answers of unknown cost: no price in experts.yaml, or no usage told.",
+            ("expert",),
+            registry=r,
         )
         self.decisions = Counter(
             "moe_routing_decisions", "Decisions of the router.", ("expert", "domain", "reason", "stage"), registry=r
@@ -115,7 +118,7 @@ class Metrics:
         self.stream_errors = Counter(
             "moe_stream_errors", "Streams that failed after content.", ("expert", "kind"), registry=r
         )
-        self.reloads = Gauge(
+        self.loaded = Gauge(
             "moe_config_last_success_timestamp_seconds", "When experts.yaml was last loaded.", registry=r
         )
         self.config_info = Gauge("moe_config_info", "The experts.yaml that runs.", ("hash",), registry=r)
@@ -124,7 +127,7 @@ class Metrics:
 
     def describe(self, router: Router, replicas: Sequence[Replica], expert_ids: Sequence[str]) -> None:
         """Say what runs; called once, when the gateway starts."""
-        self.reloads.set_to_current_time()
+        self.loaded.set_to_current_time()
         self.config_info.labels(router.file.digest).set(1)
         self.router_info.labels(router.artifact.name, router.artifact.manifest.encoder).set(1)
         self.registry.register(_Replicas(replicas))
@@ -179,12 +182,13 @@ class Metrics:
             if usage and usage.output > 1:
                 spacing = (exchange.last_token - exchange.first_token) / (usage.output - 1)
                 self.per_token.labels(expert).observe(spacing)
+        if exchange.attempts and exchange.outcome is Outcome.OK and exchange.cost is None:
+            self.unpriced.labels(expert).inc()
         if usage is None or exchange.expert is None:
             return
         for kind in ("input", "cached_input", "output", "reasoning"):
             self.tokens.labels(expert, kind).inc(getattr(usage, kind))
         if exchange.cost is None:
-            self.unpriced.labels(expert).inc()
             return
         self.cost.labels(expert, domain).inc(exchange.cost)
         if self._baseline and not exchange.expert.stand_in:

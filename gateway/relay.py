@@ -38,12 +38,17 @@ class Relay:
 
     async def rest(self) -> AsyncIterator[bytes]:
         """What goes to the client, from the first held byte on. Never raises for a fault of the expert's: it tells the client."""
+        held_back = time.perf_counter()
         yield self._held
+        self._deadline += time.perf_counter() - held_back
         try:
             while not self._reader.failed and (chunk := await self._next(self._timeouts.idle)) is not None:
                 if passed := self._digest(chunk):
                     self._exchange.token()
+                    held_back = time.perf_counter()
                     yield passed
+                    # While a slow client takes it the expert is not to blame.
+                    self._deadline += time.perf_counter() - held_back
         except UpstreamError as error:
             # What breaks off behind the end of the answer took nothing from the client.
             self.outcome = Outcome.OK if self._reader.ended else error.outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import msgspec
@@ -17,6 +18,10 @@ Raw = msgspec.Raw
 BYTES_PER_TOKEN = 4
 MOST_BYTES_PER_TOKEN = 8
 IMAGE_TOKENS = 500
+# Far beyond what a conversation has; walking through millions would keep the others waiting.
+MAX_MESSAGES = 20_000
+MAX_PARTS = 20_000
+MAX_FIELDS = 1_000
 
 
 class Part(msgspec.Struct):
@@ -28,15 +33,40 @@ class Message(msgspec.Struct):
     role: str
     content: str | list[Part] | None = None
 
-    @property
-    def text(self) -> str:
-        if isinstance(self.content, str):
-            return self.content
-        return "\n".join(part.text for part in self.content or () if part.text)
 
-    @property
-    def parts(self) -> set[str]:
-        return {part.type for part in self.content} if isinstance(self.content, list) else set()
+@dataclass
+class Survey:
+    """What one walk over the messages found: bytes of text, the kinds of parts and how many, what the user said."""
+
+    size: int = 0
+    images: int = 0
+    parts: int = 0
+    kinds: set[str] = field(default_factory=set)
+    user_turns: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def of(messages: list[Message]) -> Survey:
+        """Raises BadRequestError where there are too many messages or parts, or a user message has nothing in it."""
+        _at_most(len(messages), MAX_MESSAGES, "messages")
+        survey = Survey()
+        for i, message in enumerate(messages):
+            if message.role == "user" and message.content in (None, []):
+                raise BadRequestError(f"messages[{i}].content is empty; a user message needs text.", param="messages")
+            text = survey._text_of(message.content)
+            survey.size += len(text.encode("utf-8", "replace"))
+            if message.role == "user":
+                survey.user_turns.append(text)
+        return survey
+
+    def _text_of(self, content: str | list[Part] | None) -> str:
+        if not isinstance(content, list):
+            return content or ""
+        self.parts += len(content)
+        _at_most(self.parts, MAX_PARTS, "parts of messages")
+        for part in content:
+            self.kinds.add(part.type)
+            self.images += part.type == "image_url"
+        return "\n".join(part.text for part in content if part.text)
 
 
 class StreamOptions(msgspec.Struct):
@@ -62,39 +92,36 @@ class ChatFields(msgspec.Struct):
 class Chat:
     """A chat completion request: the fields that are read, and all of them as they came."""
 
-    def __init__(self, fields: ChatFields, raw: Mapping[str, Raw]) -> None:
-        self.fields, self._raw = fields, raw
+    def __init__(self, fields: ChatFields, raw: Mapping[str, Raw], survey: Survey) -> None:
+        self.fields, self._raw, self._survey = fields, raw, survey
         self.stream = bool(fields.stream)
         self.wants_usage = bool(fields.stream_options and fields.stream_options.include_usage)
 
     @staticmethod
     def parse(body: bytes) -> Chat:
         """Raises BadRequestError saying what is wrong and where."""
-        chat = Chat(_decode(body, _FIELDS), _decode(body, _RAW))
-        messages = chat.fields.messages
-        if not messages:
+        fields: ChatFields = _decode(body, _FIELDS)
+        if not fields.messages:
             raise BadRequestError("messages is empty; send at least one message.", param="messages")
-        for i, message in enumerate(messages):
-            if message.role == "user" and message.content in (None, []):
-                raise BadRequestError(f"messages[{i}].content is empty; a user message needs text.", param="messages")
-        return chat
+        survey = Survey.of(fields.messages)
+        raw: dict[str, Raw] = _decode(body, _RAW)
+        _at_most(len(raw), MAX_FIELDS, "fields")
+        return Chat(fields, raw, survey)
 
     def query(self) -> Query:
         """What the router is asked."""
-        size = sum(len(message.text.encode("utf-8", "replace")) for message in self.fields.messages)
-        images = sum("image_url" in message.parts for message in self.fields.messages)
+        survey = self._survey
         return Query(
-            text=routed_text([message.text for message in self.fields.messages if message.role == "user"]),
+            text=routed_text(survey.user_turns),
             requested_model=self.fields.model,
             needs=frozenset(self._needs()),
-            tokens=size // BYTES_PER_TOKEN + images * IMAGE_TOKENS,
-            least_tokens=size // MOST_BYTES_PER_TOKEN,
+            tokens=survey.size // BYTES_PER_TOKEN + survey.images * IMAGE_TOKENS,
+            least_tokens=survey.size // MOST_BYTES_PER_TOKEN,
         )
 
     def _needs(self) -> set[str]:
-        fields = self.fields
-        parts = set().union(*(message.parts for message in fields.messages))
-        needs = {"tools": bool(fields.tools), "vision": "image_url" in parts, "audio": "input_audio" in parts}
+        fields, kinds = self.fields, self._survey.kinds
+        needs = {"tools": bool(fields.tools), "vision": "image_url" in kinds, "audio": "input_audio" in kinds}
         needs["json_schema"] = fields.response_format is not None and fields.response_format.type == "json_schema"
         needs["logprobs"] = bool(fields.logprobs)
         return {need for need, needed in needs.items() if needed}
@@ -127,7 +154,18 @@ def parse_route(body: bytes) -> Query:
         return Chat.parse(body).query()
     if not fields.input.strip():
         raise BadRequestError("input is empty; send the text to route.", param="input")
-    return Query(text=routed_text([fields.input]), tokens=len(fields.input) // BYTES_PER_TOKEN)
+    return text_query(fields.input)
+
+
+def text_query(text: str, model: str = "auto") -> Query:
+    """The query of a bare prompt."""
+    size = len(text.encode("utf-8", "replace"))
+    return Query(routed_text([text]), model, tokens=size // BYTES_PER_TOKEN, least_tokens=size // MOST_BYTES_PER_TOKEN)
+
+
+def _at_most(count: int, limit: int, what: str) -> None:
+    if count > limit:
+        raise BadRequestError(f"The request has {count} {what}; {limit} is the most that is taken.")
 
 
 def _decode(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:

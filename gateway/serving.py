@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
 
 import uvicorn
 
@@ -55,10 +57,26 @@ def run(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = uvicorn.Server(config)
+    # What goes wrong is told by this process's own log and exit; uvicorn would print tracebacks beside it.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
     # Once it has stopped in good order, uvicorn raises the signal that ended it again. The work is done: that is status 0.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    server.run(sockets=[listener])
-    if app.state.failure is not None:
-        raise app.state.failure
+    server = _Server(config)
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:  # how uvicorn leaves a start-up that failed, or that a signal broke off
+        if app.state.failure is not None:
+            raise app.state.failure from None
+        if not server.should_exit:
+            raise
+
+
+class _Server(uvicorn.Server):
+    """Stops while it is still starting, too: a worker that does not come up must not hold back a signal."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        starting = self.config.app.state.starting  # type: ignore[union-attr]
+        if starting is not None:
+            starting.get_loop().call_soon_threadsafe(starting.cancel)

@@ -21,15 +21,14 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
-    admin_key: str | None = field(default=None, repr=False)
     protect_metrics: bool = False
     max_body_bytes: int = 32 * MIB
     health_interval: float = 5.0
     state: Path = Path(".moe-gateway")
 
 
-def keys_from_environment(environment: Mapping[str, str] = os.environ) -> tuple[dict[str, str], str | None]:
-    """The named keys of MOE_GATEWAY_KEYS and the admin key. Raises SettingsError, without showing any key."""
+def keys_from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The named keys of MOE_GATEWAY_KEYS. Raises SettingsError, without showing any key."""
     keys: dict[str, str] = {}
     for i, pair in enumerate(filter(None, map(str.strip, environment.get("MOE_GATEWAY_KEYS", "").split(","))), 1):
         name, separator, key = pair.partition(":")
@@ -40,11 +39,13 @@ def keys_from_environment(environment: Mapping[str, str] = os.environ) -> tuple[
         if name.strip() in keys:
             raise SettingsError(f"MOE_GATEWAY_KEYS: the name {name.strip()!r} stands twice")
         keys[name.strip()] = key.strip()
-    return keys, environment.get("MOE_GATEWAY_ADMIN_KEY") or None
+    return keys
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raises SettingsError where the gateway would listen to other machines with no key set."""
+    """Raises SettingsError where no key is set and the gateway would listen to other machines, or protect its metrics."""
+    if settings.protect_metrics and not settings.keys:
+        raise SettingsError("--protect-metrics needs keys to ask for; set MOE_GATEWAY_KEYS=name:key")
     if settings.keys or is_loopback(settings.host):
         return
     raise SettingsError(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.deciding import Decider
+from gateway.exchange import Observer
 from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.settings import Settings
@@ -22,4 +23,5 @@ class GatewayState:
     pool: Pool
     metrics: Metrics
     workers: Mapping[str, Worker]
+    observers: tuple[Observer, ...] = ()
     started: int = field(default_factory=lambda: int(time.time()))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from router.experts import Price
+from router.experts import ExpertsFile, Price
 
 PRICE_MAP = "model_prices_and_context_window_backup.json"
 PER_MILLION = 1_000_000
@@ -79,6 +80,15 @@ def public_price(model: str) -> Price | None:
         output=entry["output_cost_per_token"] * PER_MILLION,
         cached_input=None if cached is None else cached * PER_MILLION,
     )
+
+
+def cost_warnings(file: ExpertsFile) -> Iterator[str]:
+    """What keeps costs or savings from being counted, a sentence each."""
+    for name, expert in file.experts.items():
+        if expert.price is None:
+            yield f"the expert {name} has no price: what it answers costs nothing in the figures"
+    if file.baseline is not None and public_price(file.baseline) is None:
+        yield f"the price of the baseline {file.baseline!r} is not known: no savings are counted"
 
 
 def _price_map() -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from gateway.asgi import (
     ClientGoneError,
@@ -24,10 +24,14 @@ from gateway.deciding import Decider, decision_headers
 from gateway.dispatch import Answer, Dispatcher
 from gateway.errors import GatewayError, error_event
 from gateway.exchange import CLIENT_CLOSED_REQUEST, Exchange, Observer, Outcome, Phase
+from gateway.relay import Relay
 from gateway.schema import Chat
 
 log = logging.getLogger("moe_gateway")
-Callers = Callable[[dict[bytes, bytes]], str]
+# A client that takes nothing for so long is gone, whatever its connection says: it must not keep an expert busy.
+CLIENT_SECONDS = 60.0
+# Beyond this a body is read in a thread: a conversation is far smaller, and its few microseconds are not worth one.
+LARGE_BODY_BYTES = 256 * 1024
 
 
 class ChatCompletions:
@@ -56,37 +60,48 @@ class ChatCompletions:
             exchange.finish(_outcome(exchange, error), error.status)
         except Exception as error:  # the boundary: one request's fault must not end the others
             log.exception("the gateway failed", extra={"request_id": exchange.id})
-            if exchange.phase is Phase.STREAMING:
-                await send({"type": "http.response.body", "body": error_event("The gateway failed.", "internal_error")})
-            else:
-                await respond_error(send, error, decision_headers(exchange))
-            exchange.finish(Outcome.SERVER_ERROR, 500)
+            try:
+                if exchange.phase is Phase.STREAMING:
+                    event = error_event("The gateway failed.", "internal_error")
+                    await send({"type": "http.response.body", "body": event})
+                else:
+                    await respond_error(send, error, decision_headers(exchange))
+            finally:
+                exchange.finish(Outcome.SERVER_ERROR, 500)
 
     async def _answer(self, exchange: Exchange, body: bytes, send: Send) -> None:
-        chat = Chat.parse(body)
+        chat = await asyncio.to_thread(Chat.parse, body) if len(body) > LARGE_BODY_BYTES else Chat.parse(body)
         exchange.stream = chat.stream
         exchange.decision = await self._decider.decide(chat.query())
         with closing(await self._dispatcher.chat(exchange, chat, exchange.decision)) as answer:
-            exchange.phase = Phase.STREAMING
             if answer.relay is None:
-                await self._whole(exchange, answer, send)
+                with _to_client(exchange):
+                    async with asyncio.timeout(CLIENT_SECONDS):
+                        await respond(send, answer.status, answer.headers | decision_headers(exchange), answer.body)
             else:
-                await self._streamed(exchange, answer, send)
+                await self._streamed(exchange, answer, answer.relay, send)
         exchange.finish(answer.outcome, answer.status)
 
-    async def _whole(self, exchange: Exchange, answer: Answer, send: Send) -> None:
-        with exchange.waiting():
-            await respond(send, answer.status, answer.headers | decision_headers(exchange), answer.body)
-
-    async def _streamed(self, exchange: Exchange, answer: Answer, send: Send) -> None:
-        assert answer.relay is not None  # noqa: S101 - the caller looked
+    async def _streamed(self, exchange: Exchange, answer: Answer, relay: Relay, send: Send) -> None:
         # Proxies that buffer would turn a stream into one late answer.
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         await start(send, answer.status, answer.headers | headers | decision_headers(exchange))
-        async for chunk in answer.relay.rest():
-            with exchange.waiting():  # a slow client holds back the expert, and is no overhead of ours
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        exchange.phase = Phase.STREAMING
+        async for chunk in relay.rest():
+            with _to_client(exchange):
+                async with asyncio.timeout(CLIENT_SECONDS):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+@contextmanager
+def _to_client(exchange: Exchange) -> Iterator[None]:
+    """While the client takes what it is sent: a slow one is no overhead of ours. Raises ClientGoneError where it does not."""
+    try:
+        with exchange.waiting():
+            yield
+    except TimeoutError:
+        raise ClientGoneError from None
 
 
 def _outcome(exchange: Exchange, error: GatewayError) -> Outcome:

@@ -17,7 +17,7 @@ STAND_IN_NOTE = (
 )
 
 
-@routes.get("/health")
+@routes.api_route("/health", methods=["GET", "HEAD"])
 async def health(request: Request) -> dict[str, Any]:
     """The process is up. Says which experts are stand-ins."""
     state: GatewayState = request.app.state.gateway
@@ -26,7 +26,7 @@ async def health(request: Request) -> dict[str, Any]:
     return body | ({"note": STAND_IN_NOTE} if stand_ins else {})
 
 
-@routes.get("/ready")
+@routes.api_route("/ready", methods=["GET", "HEAD"])
 async def ready(request: Request, response: Response) -> dict[str, Any]:
     """200 when a router is loaded and one expert or more can answer, else 503."""
     state: GatewayState = request.app.state.gateway

@@ -57,6 +57,8 @@ class OpenAIUpstream:
             )
         except (aiohttp.ClientError, OSError) as error:
             raise mapped(error) from None
+        except ValueError:  # what HTTP cannot carry; its message may quote a header
+            raise UpstreamError(Outcome.REJECTED, "the request to it cannot be written as HTTP") from None
         return OpenAIReply(response)
 
     async def healthy(self, address: Address) -> bool:
@@ -68,7 +70,7 @@ class OpenAIUpstream:
             url = f"{address.url.removesuffix('/v1')}/health"
             async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
                 return response.status < 500
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError, ValueError):
             return False
 
     async def close(self) -> None:
@@ -98,13 +100,13 @@ class OpenAIReply:
         try:
             async for chunk in self._response.content.iter_any():
                 yield chunk
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError) as error:
             raise mapped(error, reading=True) from None
 
     async def read(self) -> bytes:
         try:
             return await self._response.read()
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError) as error:
             raise mapped(error, reading=True) from None
 
     def close(self) -> None:

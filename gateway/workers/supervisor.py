@@ -63,6 +63,13 @@ class Worker:
             raise
         self._task = asyncio.create_task(self._watch())
 
+    def kill(self) -> None:
+        """End a child that hangs; it is then started again as one that died."""
+        if self.pid is not None:
+            log.error("worker hangs and is killed", extra={"worker": self.name})
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
     async def stop(self) -> None:
         """Stop the child and wait for it; kill it where it does not go."""
         self._stopping = True
@@ -85,7 +92,7 @@ class Worker:
                 try:
                     await self._launch()
                 except WorkerError as error:
-                    log.error("worker did not start", extra={"worker": self.name, "why": str(error)})
+                    log.error("worker did not start", extra={"worker": self.name, "why": str(error).partition(";")[0]})
                     await self._end()
             self.restarts += 1
             log.info("worker restarted", extra={"worker": self.name, "restarts": self.restarts})

@@ -226,7 +226,7 @@ async def test_a_fault_of_the_request_is_passed_as_it_is_and_asked_of_no_other(s
         (b"", "The expert answered with status 422."),
         (b'{"error":"bad"}', '{"error":"bad"}'),
         (b"x" * 9999, "x" * 500),
-        (b"[" * 100_000, "[" * 500),
+        (b'{"x":' + b"[" * 100_000, '{"x":' + "[" * 495),
     ],
 )
 async def test_a_refusal_in_another_shape_is_put_into_openai_s(body: bytes, message: str) -> None:
@@ -248,7 +248,9 @@ async def test_a_refusal_in_another_shape_is_put_into_openai_s(body: bytes, mess
     "says",
     [
         TOO_LONG,
-        b'{"error":{"message":"the request exceeds the available context size","type":"exceed_context_size_error"}}',
+        b'{"error":{"message":"the request exceeds the available context size, try increasing it"}}',
+        b'{"error":{"message":"too long","type":"exceed_context_size_error"}}',
+        b'{"error":{"message":"Prompt is beyond the Context Window"}}',
         b'{"error":{"message":"too long","code":"context_length_exceeded"}}',
     ],
 )
@@ -424,6 +426,36 @@ async def test_a_stream_s_usage_goes_down_exactly_when_it_was_asked_for(asked: b
 async def test_a_stream_answered_in_one_piece_is_passed_in_one_piece() -> None:
     house = House({"one-0": WELL}, stream=True)
     assert await house.whole() == (200, WHOLE)
+
+
+async def test_a_stream_that_nobody_asked_for_is_a_fault_of_the_server_s() -> None:
+    house = House({"one-0": streams(*STREAM), "two-0": WELL})
+    assert await house.whole() == (200, WHOLE)
+    assert house.outcomes() == [("one-0", Outcome.SERVER_ERROR), ("two-0", Outcome.OK)]
+
+
+async def test_an_error_that_calls_itself_a_success_is_a_fault_of_the_server_s() -> None:
+    error = b'{"error": {"message": "engine at 10.0.0.5 died"}}'
+    house = House({"one-0": answers(error), "two-0": WELL})
+    assert await house.whole() == (200, WHOLE)
+    refusal = await House({"one-0": answers(error)}).refusal()
+    assert refusal.status == 502
+    assert "10.0.0.5" not in refusal.message
+
+
+async def test_an_answer_that_talks_of_errors_is_passed() -> None:
+    talk = b'{"error": null, "choices": [{"message": {"content": "{\\"error\\": {\\"message\\": \\"x\\"}}"}}]}'
+    json.loads(talk)
+    assert await House({"one-0": answers(talk)}).whole() == (200, talk)
+
+
+async def test_usage_of_an_expert_that_failed_is_not_charged_to_the_next() -> None:
+    counted = b'data: {"choices":[],"usage":{"prompt_tokens":900,"completion_tokens":1}}\n\n'
+    silent = [ROLE, delta(content="x"), STOP, DONE]
+    house = House({"one-0": streams(counted, ERROR_EVENT), "two-0": streams(*silent)}, stream=True)
+    assert (await house.whole())[0] == 200
+    assert house.exchange.usage is None
+    assert house.exchange.expert_id == "two"
 
 
 async def test_a_place_in_flight_is_held_until_the_answer_is_closed() -> None:

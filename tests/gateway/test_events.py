@@ -56,6 +56,13 @@ def test_every_style_of_line_end_ends_an_event(end: bytes, cuts: list[int]) -> N
     assert events_of(*split(b"".join(events) + b"data: un", cuts)) == (events, b"data: un")
 
 
+@pytest.mark.parametrize("end", [b"\n\r\n", b"\r\n\n"])
+def test_a_blank_line_ends_an_event_though_its_line_end_is_another(end: bytes) -> None:
+    events = [b"data: a" + end, b"data: b" + end]
+    assert events_of(b"".join(events)) == (events, b"")
+    assert events_of(*(bytes([byte]) for byte in b"".join(events))) == (events, b"")
+
+
 def test_an_event_comes_out_as_soon_as_it_is_complete() -> None:
     splitter = EventSplitter()
     assert list(splitter.feed(b"data: a\n")) == []
@@ -188,6 +195,18 @@ def test_a_text_completion_s_chunk_is_content() -> None:
 def test_a_finish_reason_or_done_is_the_proper_end(last: bytes) -> None:
     assert not read(delta(content="x")).ended
     assert read(delta(content="x"), last).ended
+
+
+def choice(index: int, finish: str | None = None) -> bytes:
+    return event({"choices": [{"index": index, "delta": {"content": "x"}, "finish_reason": finish}]})
+
+
+def test_a_stream_of_several_choices_ends_when_each_of_them_has() -> None:
+    both = [choice(0), choice(1), choice(0, "stop")]
+    assert not read(*both).ended
+    assert not read(*both, choice(1)).ended
+    assert read(*both, choice(1, "length")).ended
+    assert read(*both, DONE).ended
 
 
 def test_done_is_not_the_usage_chunk() -> None:

@@ -121,6 +121,17 @@ def test_only_the_last_token_moves_on() -> None:
     assert subject.last_token > first
 
 
+def test_what_one_expert_said_is_not_the_next_one_s() -> None:
+    experts = experts_file({"coder": {}, "general": {}}).experts
+    subject = exchange()
+    subject.begin("coder", experts["coder"])
+    subject.usage = Usage(5, 0, 5)
+    subject.token()
+    subject.begin("general", experts["general"])
+    assert (subject.expert_id, subject.expert) == ("general", experts["general"])
+    assert (subject.usage, subject.first_token, subject.last_token) == (None, None, None)
+
+
 def test_waiting_counts_though_it_ends_in_an_error() -> None:
     subject = exchange()
     with pytest.raises(KeyError), subject.waiting():

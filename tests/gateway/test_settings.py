@@ -18,17 +18,17 @@ SPACES = st.text(" \t", max_size=2)
 @given(st.dictionaries(NAMES, KEYS), SPACES)
 def test_every_named_key_is_read_as_it_was_written(keys: dict[str, str], space: str) -> None:
     written = ",".join(f"{space}{name}{space}:{space}{key}{space}" for name, key in keys.items())
-    assert keys_from_environment({"MOE_GATEWAY_KEYS": written}) == (keys, None)
+    assert keys_from_environment({"MOE_GATEWAY_KEYS": written}) == keys
 
 
 @pytest.mark.parametrize("written", ["", "  ", ",", " , ,"])
 def test_a_variable_that_names_no_key_leaves_the_gateway_open(written: str) -> None:
-    assert keys_from_environment({"MOE_GATEWAY_KEYS": written}) == ({}, None)
-    assert keys_from_environment({}) == ({}, None)
+    assert keys_from_environment({"MOE_GATEWAY_KEYS": written}) == {}
+    assert keys_from_environment({}) == {}
 
 
 def test_a_trailing_comma_adds_no_key() -> None:
-    assert keys_from_environment({"MOE_GATEWAY_KEYS": "a:1,,b:2,"})[0] == {"a": "1", "b": "2"}
+    assert keys_from_environment({"MOE_GATEWAY_KEYS": "a:1,,b:2,"}) == {"a": "1", "b": "2"}
 
 
 @pytest.mark.parametrize("bad", ["hunter2", "hunter2:", ":hunter2", "hunter2: ", " :hunter2", ":"])
@@ -45,13 +45,8 @@ def test_a_name_that_stands_twice_is_refused_without_showing_its_keys() -> None:
     assert "swordfish" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("written", "key"), [("", None), ("s3cret", "s3cret")])
-def test_an_empty_admin_key_is_none(written: str, key: str | None) -> None:
-    assert keys_from_environment({"MOE_GATEWAY_ADMIN_KEY": written})[1] == key
-
-
 def test_keys_are_not_shown_when_settings_are_printed() -> None:
-    assert "hunter2" not in repr(Settings(keys={"a": "hunter2"}, admin_key="hunter2"))
+    assert "hunter2" not in repr(Settings(keys={"a": "hunter2"}))
 
 
 def test_the_promised_defaults() -> None:
@@ -77,6 +72,8 @@ def test_listening_to_others_without_a_key_is_refused_with_what_to_do(host: str)
     check_exposure(Settings(host=host, keys={"team": "key"}))
 
 
-def test_an_admin_key_alone_does_not_close_the_models_to_strangers() -> None:
-    with pytest.raises(SettingsError):
-        check_exposure(Settings(host=EVERYWHERE, admin_key="s3cret"))
+@pytest.mark.parametrize("host", ["127.0.0.1", EVERYWHERE])
+def test_metrics_cannot_be_protected_where_there_is_no_key_to_ask_for(host: str) -> None:
+    with pytest.raises(SettingsError, match="MOE_GATEWAY_KEYS=name:key"):
+        check_exposure(Settings(host=host, protect_metrics=True))
+    check_exposure(Settings(host=host, protect_metrics=True, keys={"team": "key"}))
