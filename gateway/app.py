@@ -68,7 +68,7 @@ def create_app(settings: Settings, router: Router, on_ready: Callable[[GatewaySt
 
     app = FastAPI(title="moe-gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.gateway, app.state.failure, app.state.starting = state, None, None
-    chat = ChatCompletions(state.decider, Dispatcher(pool, upstream), observers, settings.max_body_bytes)
+    chat = ChatCompletions(state.decider, Dispatcher(pool, upstream), observers, settings)
     app.router.routes.append(Route("/v1/chat/completions", chat, methods=["POST"]))
     for module in (models, routing, ops):
         app.include_router(module.routes)

@@ -182,7 +182,8 @@ class Metrics:
             if usage and usage.output > 1:
                 spacing = (exchange.last_token - exchange.first_token) / (usage.output - 1)
                 self.per_token.labels(expert).observe(spacing)
-        if exchange.attempts and exchange.outcome is Outcome.OK and exchange.cost is None:
+        answered = usage is not None or (exchange.attempts and exchange.outcome is Outcome.OK)
+        if answered and exchange.cost is None:
             self.unpriced.labels(expert).inc()
         if usage is None or exchange.expert is None:
             return

@@ -24,6 +24,7 @@ class Settings:
     protect_metrics: bool = False
     max_body_bytes: int = 32 * MIB
     health_interval: float = 5.0
+    client_seconds: float = 60.0  # a client that takes nothing for so long is gone, whatever its connection says
     state: Path = Path(".moe-gateway")
 
 

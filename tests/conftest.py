@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if os.environ.get("CI") != "true":
         return
     allowed = json.loads(ALLOWED.read_text("utf-8"))
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = {report.nodeid for report in reporter.stats.get("skipped", [])}
     if unlisted := sorted(skipped - set(allowed)):
         reporter.write_line(f"skipped under CI and not listed in {ALLOWED.name}: {', '.join(unlisted)}", red=True)

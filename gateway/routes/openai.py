@@ -26,10 +26,9 @@ from gateway.errors import GatewayError, error_event
 from gateway.exchange import CLIENT_CLOSED_REQUEST, Exchange, Observer, Outcome, Phase
 from gateway.relay import Relay
 from gateway.schema import Chat
+from gateway.settings import Settings
 
 log = logging.getLogger("moe_gateway")
-# A client that takes nothing for so long is gone, whatever its connection says: it must not keep an expert busy.
-CLIENT_SECONDS = 60.0
 # Beyond this a body is read in a thread: a conversation is far smaller, and its few microseconds are not worth one.
 LARGE_BODY_BYTES = 256 * 1024
 
@@ -38,10 +37,10 @@ class ChatCompletions:
     """POST /v1/chat/completions."""
 
     def __init__(
-        self, decider: Decider, dispatcher: Dispatcher, observers: tuple[Observer, ...], max_body_bytes: int
+        self, decider: Decider, dispatcher: Dispatcher, observers: tuple[Observer, ...], settings: Settings
     ) -> None:
         self._decider, self._dispatcher, self._observers = decider, dispatcher, observers
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes, self._client_seconds = settings.max_body_bytes, settings.client_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
@@ -76,7 +75,7 @@ class ChatCompletions:
         with closing(await self._dispatcher.chat(exchange, chat, exchange.decision)) as answer:
             if answer.relay is None:
                 with _to_client(exchange):
-                    async with asyncio.timeout(CLIENT_SECONDS):
+                    async with asyncio.timeout(self._client_seconds):
                         await respond(send, answer.status, answer.headers | decision_headers(exchange), answer.body)
             else:
                 await self._streamed(exchange, answer, answer.relay, send)
@@ -89,7 +88,7 @@ class ChatCompletions:
         exchange.phase = Phase.STREAMING
         async for chunk in relay.rest():
             with _to_client(exchange):
-                async with asyncio.timeout(CLIENT_SECONDS):
+                async with asyncio.timeout(self._client_seconds):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 

@@ -17,7 +17,8 @@ STAND_IN_NOTE = (
 )
 
 
-@routes.api_route("/health", methods=["GET", "HEAD"])
+@routes.head("/health", include_in_schema=False)
+@routes.get("/health")
 async def health(request: Request) -> dict[str, Any]:
     """The process is up. Says which experts are stand-ins."""
     state: GatewayState = request.app.state.gateway
@@ -26,7 +27,8 @@ async def health(request: Request) -> dict[str, Any]:
     return body | ({"note": STAND_IN_NOTE} if stand_ins else {})
 
 
-@routes.api_route("/ready", methods=["GET", "HEAD"])
+@routes.head("/ready", include_in_schema=False)
+@routes.get("/ready")
 async def ready(request: Request, response: Response) -> dict[str, Any]:
     """200 when a router is loaded and one expert or more can answer, else 503."""
     state: GatewayState = request.app.state.gateway

@@ -48,7 +48,7 @@ def encoder_folder(parent: Path, kind: str = "folder", name: str = "folder-3", d
     folder.mkdir(parents=True)
     for file in FILES:
         (folder / file).write_text(f"this is {file}", "utf-8")
-    about = {"name": name, "kind": kind, "dimensions": dimensions, "max_tokens": 8}
+    about = {"name": name, "kind": kind, "dimensions": dimensions, "max_tokens": 64}
     (folder / "encoder.json").write_text(json.dumps(about), "utf-8")
     return folder
 
@@ -94,3 +94,43 @@ def spoken_router(file: ExpertsFile, temperature: float = 1.0) -> Router:
 def saying(by_domain: Mapping[str, float]) -> str:
     """The text that makes Spoken give these probabilities."""
     return " ".join(f"{domain}={chance}" for domain, chance in by_domain.items())
+
+
+def tiny_encoder(parent: Path, texts: Sequence[str], dimensions: int = 48) -> Path:
+    """A working folder for TransformerEncoder: a vector is the mean of random vectors of the words of `texts`."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+
+    words = sorted({word for text in texts for word, _ in Whitespace().pre_tokenize_str(text)})
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(("[CLS]", "[UNK]", *words))}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 0)])
+
+    table = np.random.default_rng(0).normal(size=(len(words) + 2, dimensions)).astype(np.float32)
+    table[0] *= 0.1
+    ids, mask = (
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+        for name in ("input_ids", "attention_mask")
+    )
+    vector = helper.make_tensor_value_info("sentence_vector", TensorProto.FLOAT, ["batch", dimensions])
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+        helper.make_node("Cast", ["attention_mask"], ["weights"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["weights", "last"], ["wide"]),
+        helper.make_node("Mul", ["words", "wide"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
+        helper.make_node("LpNormalization", ["sum"], ["sentence_vector"], axis=1, p=2),
+    ]
+    constants = {"table": table, "last": np.array([2], dtype=np.int64), "middle": np.array([1], dtype=np.int64)}
+    initial = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", [ids, mask], [vector], initial)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+    folder = encoder_folder(parent, kind="transformer", name="tiny", dimensions=dimensions)
+    onnx.save(model, str(folder / "model.onnx"))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder

@@ -129,7 +129,7 @@ def test_what_one_expert_said_is_not_the_next_one_s() -> None:
     subject.token()
     subject.begin("general", experts["general"])
     assert (subject.expert_id, subject.expert) == ("general", experts["general"])
-    assert (subject.usage, subject.first_token, subject.last_token) == (None, None, None)
+    assert [subject.usage, subject.first_token, subject.last_token] == [None] * 3
 
 
 def test_waiting_counts_though_it_ends_in_an_error() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequestError
-from gateway.schema import Chat, parse_route
+from gateway.schema import MAX_FIELDS, MAX_MESSAGES, MAX_PARTS, Chat, parse_route, text_query
 from router.experts import Defaults
 
 NOTHING = Defaults()
@@ -293,6 +293,31 @@ def test_the_least_size_of_a_prompt_never_exceeds_its_estimate(texts: list[str],
     size = sum(len(text.encode()) for text in texts)
     assert query.least_tokens <= query.tokens
     assert query.tokens == size // 4 + (len(texts) * 500 if images else 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b'{"messages":[' + b'{"role":"tool"},' * MAX_MESSAGES + b'{"role":"tool"}]}', "messages"),
+        (b'{"messages":[{"role":"user","content":[' + b"{}," * MAX_PARTS + b"{}]}]}", "parts of messages"),
+        (b'{"messages":[{"role":"user","content":[' + b"{}," * (MAX_PARTS // 2) + b'{}]},'
+         b'{"role":"tool","content":[' + b"{}," * (MAX_PARTS // 2) + b"{}]}]}", "parts of messages"),
+        (body_of({"messages": MINIMAL, **{f"field-{i}": b"1" for i in range(MAX_FIELDS)}}), "fields"),
+    ],
+    ids=["messages", "parts of one", "parts of all", "fields"],
+)  # fmt: skip
+def test_a_body_of_more_than_a_conversation_has_is_refused(body: bytes, what: str) -> None:
+    assert f" {what}; " in refused(body).message
+
+
+def test_a_long_conversation_is_taken() -> None:
+    Chat.parse(b'{"messages":[' + b'{"role":"tool"},' * (MAX_MESSAGES - 1) + b'{"role":"tool"}]}')
+    Chat.parse(body_of({"messages": MINIMAL, **{f"field-{i}": b"1" for i in range(MAX_FIELDS - 1)}}))
+
+
+@given(st.text(max_size=200))
+def test_a_bare_prompt_is_asked_like_the_same_prompt_in_a_message(text: str) -> None:
+    assert text_query(text, "auto:best") == chat([{"role": "user", "content": text}], model="auto:best").query()
 
 
 @pytest.mark.parametrize(

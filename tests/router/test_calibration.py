@@ -104,7 +104,7 @@ def test_too_high_and_too_low_in_two_bins_do_not_cancel() -> None:
 
 
 def test_full_confidence_falls_into_the_last_bin() -> None:
-    assert expected_calibration_error(np.array([1.0, 0.99]), np.array([True, True])) == pytest.approx(0.005)
+    assert expected_calibration_error(np.array([1.0, 0.99]), np.array([False, True])) == pytest.approx(0.495)
 
 
 def test_nothing_measured_is_no_error() -> None:

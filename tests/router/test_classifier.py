@@ -86,9 +86,16 @@ def test_kernel_logits_are_the_sum_of_the_landmarks_weights_by_nearness() -> Non
     landmarks = np.array([[0, 0], [1, 0]], dtype=np.float16)
     weights = np.array([[1, 2], [10, 20]], dtype=np.float32)
     head = KernelHead(landmarks, weights, gamma=0.5)
-    near, far = 1.0, np.exp(-0.5)
-    assert head.logits(np.array([[0, 0]], dtype=np.float32)) == pytest.approx(
-        np.array([[near + 10 * far, 2 * near + 20 * far]]), rel=1e-5
+    at_first, between = 1.0, np.exp(-0.5)
+    far, from_second = np.exp(-0.5 * 5), np.exp(-0.5 * 4)
+    assert head.logits(np.array([[0, 0], [1, 2]], dtype=np.float32)) == pytest.approx(
+        np.array(
+            [
+                [at_first + 10 * between, 2 * at_first + 20 * between],
+                [far + 10 * from_second, 2 * far + 20 * from_second],
+            ]
+        ),
+        rel=1e-5,
     )
 
 

@@ -229,7 +229,7 @@ MESSAGES = st.lists(
         },
     )
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_no_row_raises_anything_but_a_corpus_error(tmp_path_factory: pytest.TempPathFactory, raw: object) -> None:
     path = lines(tmp_path_factory.getbasetemp() / "any.jsonl", raw)
     try:

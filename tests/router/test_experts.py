@@ -558,7 +558,7 @@ def assert_kept(expert: Expert, data: Data) -> None:
 
 
 @given(experts_documents())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_every_valid_file_is_read_and_keeps_its_values(data: Data) -> None:
     text, _ = written(data)
     file = parse_experts(text)
@@ -590,7 +590,7 @@ def spoiled_name(data: Data, path: KeyPath) -> str:
 
 
 @given(experts_documents(), st.data())
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 def test_any_key_that_is_renamed_is_a_problem_in_its_line(data: Data, pick: st.DataObject) -> None:
     path = pick.draw(st.sampled_from(keys(written(data)[1])))
     name = spoiled_name(data, path)
@@ -600,7 +600,7 @@ def test_any_key_that_is_renamed_is_a_problem_in_its_line(data: Data, pick: st.D
 
 
 @given(experts_documents(), st.data())
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 def test_any_key_whose_value_has_the_wrong_shape_is_a_problem_in_its_line(data: Data, pick: st.DataObject) -> None:
     path = pick.draw(st.sampled_from(keys(written(data)[1])))
     text, places = written(replaced(data, path, Inline("{unexpected: []}")))
@@ -639,19 +639,19 @@ ANYTHING = st.recursive(
 
 
 @given(st.text() | YAML_LIKE)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_no_text_raises_anything_but_a_config_error(text: str) -> None:
     read_or_refused(text)
 
 
 @given(st.integers(0, len(GOOD)), st.integers(0, 30), YAML_LIKE)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=80)
 def test_no_slip_in_a_good_file_raises_anything_but_a_config_error(start: int, length: int, slip: str) -> None:
     read_or_refused(GOOD[:start] + slip + GOOD[start + length :])
 
 
 @given(experts_documents(), ANYTHING, st.data())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_no_value_at_any_place_raises_anything_but_a_config_error(data: Data, value: Any, pick: st.DataObject) -> None:
     path = pick.draw(st.sampled_from(sorted(written(data)[1], key=str)))
     read_or_refused(json.dumps(replaced(data, path, value)))
@@ -663,6 +663,6 @@ SCALARS = st.sampled_from(
 
 
 @given(st.dictionaries(st.sampled_from(["version", "experts", "domains", "router", "aliases", "baseline"]), SCALARS))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_no_section_of_another_kind_raises_anything_but_a_config_error(sections: dict[str, str]) -> None:
     read_or_refused("".join(f"{key}: {value}\n" for key, value in sections.items()))

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 Reports = list[tuple[str, int, int]]
 
 
-def own(first: str = "bio", second: str = "code", options: str = "") -> ExpertsFile:
+def own(first: str = "bio", second: str = "code", options: str = "encoder: tiny") -> ExpertsFile:
     """A file with two domains of its own and no built-in one, so that there is little to train on."""
 
     def examples(source: str) -> str:
@@ -45,10 +45,10 @@ def times(folder: Path) -> dict[str, int]:
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
+def state(there: Path) -> Path:
     """A state folder with a router for own()."""
-    load_or_train(own(), tmp_path, lambda *_: None)
-    return tmp_path
+    load_or_train(own(), there.parent, lambda *_: None)
+    return there.parent
 
 
 def test_the_shipped_file_is_served_by_the_packaged_router_without_training(tmp_path: Path) -> None:
@@ -61,10 +61,11 @@ def test_the_shipped_file_is_served_by_the_packaged_router_without_training(tmp_
 
 def test_a_file_with_domains_of_its_own_is_trained_for(tmp_path: Path) -> None:
     reports: Reports = []
-    router = load_or_train(own(), tmp_path, lambda *r: reports.append(r))
+    file = own(options="")
+    router = load_or_train(file, tmp_path, lambda *r: reports.append(r))
     assert router.artifact.folder == tmp_path / "router"
     assert router.artifact.manifest.domains == ("lab", "zoo")
-    assert router.artifact.manifest.corpus_hash == corpus_hash(training_rows(own()))
+    assert router.artifact.manifest.corpus_hash == corpus_hash(training_rows(file))
     assert {step for step, _, _ in reports} == {"embedding the corpus", "fitting the classifier"}
     assert router.decide(Query("What do cells and tissues do with water?")).expert == "keeper"
     assert router.decide(Query("Fix the decorator in my Python function")).expert == "chemist"
@@ -79,7 +80,9 @@ def test_the_second_time_nothing_is_trained(state: Path) -> None:
     assert times(state) == before
 
 
-@pytest.mark.parametrize("changed", [own("general", "code"), own(options="head: linear")], ids=["examples", "head"])
+@pytest.mark.parametrize(
+    "changed", [own("general", "code"), own(options="encoder: tiny, head: linear")], ids=["examples", "head"]
+)
 def test_other_examples_or_another_head_are_trained_for(state: Path, changed: ExpertsFile) -> None:
     before = read_manifest(state / "router")
     router = load_or_train(changed, state, lambda *_: None)
@@ -91,7 +94,7 @@ def test_other_examples_or_another_head_are_trained_for(state: Path, changed: Ex
 
 def test_what_training_does_not_look_at_is_not_trained_for(state: Path) -> None:
     before = times(state)
-    load_or_train(own(options="confidence_floor: 0.9, fallback: keeper"), state, lambda *_: None)
+    load_or_train(own(options="encoder: tiny, confidence_floor: 0.9, fallback: keeper"), state, lambda *_: None)
     assert times(state) == before
 
 

@@ -184,7 +184,7 @@ def test_threads_may_ask_the_same_router(router: Router) -> None:
 
 
 @given(fleets(), probabilities(), st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_the_chosen_expert_and_its_fallbacks_are_able_and_each_is_asked_once(
     file: ExpertsFile, by_domain: dict[str, float], pick: st.DataObject
 ) -> None:
@@ -203,7 +203,7 @@ def test_the_chosen_expert_and_its_fallbacks_are_able_and_each_is_asked_once(
 
 
 @given(fleets(), st.data())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_a_pinned_expert_falls_back_to_able_ones_only(file: ExpertsFile, pick: st.DataObject) -> None:
     query = pick.draw(queries(model=st.sampled_from(sorted(file.experts))))
     decision = spoken_router(file).decide(query)
