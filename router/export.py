@@ -48,6 +48,8 @@ def load_sentence_transformer(name: str) -> Any:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise MissingExtraError("sentence-transformers", "train") from error
+    if not name.strip():
+        raise RouterError(f"the encoder {name!r} cannot be loaded: it has no name")
     source = name
     if name in PACKAGED:
         package, inside = PACKAGED[name]

@@ -120,18 +120,16 @@ def able_or_raise(file: ExpertsFile, query: Query) -> tuple[list[str], dict[str,
     able = [expert for expert in file.experts if expert not in refused]
     if able:
         return able, refused
-    everywhere = query.needs - frozenset().union(*(e.capabilities for e in file.experts.values()))
-    if everywhere or any(why.startswith("cannot do") for why in refused.values()):
-        needs = ", ".join(sorted(everywhere or query.needs))
-        message = f"No expert here can do this request: it needs {needs}. The operator declares what an expert can do"
-        raise NoExpertError(
-            f"{message} with capabilities: [{needs}] in experts.yaml.", sorted(everywhere or query.needs)[0]
-        )
-    largest = max(e.context_window or 0 for e in file.experts.values())
-    message = (
-        f"The prompt is at least {query.least_tokens} tokens long; the largest context window here is {largest} tokens."
-    )
-    raise NoExpertError(message, "context_window")
+    small = [expert for e, expert in file.experts.items() if not _lacks(query.needs, expert.capabilities)]
+    if small:
+        largest = max(expert.context_window or 0 for expert in small)
+        message = f"The prompt is at least {query.least_tokens} tokens long; the largest context window here is {largest} tokens."
+        raise NoExpertError(message, "context_window")
+    nobody = query.needs - frozenset().union(*(e.capabilities for e in file.experts.values()))
+    missing = sorted(nobody or query.needs)
+    names = ", ".join(missing)
+    message = f"No expert here can do this request: it needs {names}. The operator declares what an expert can do"
+    raise NoExpertError(f"{message} with capabilities: [{names}] in experts.yaml.", missing[0])
 
 
 def candidates(file: ExpertsFile, expected: dict[str, float], refused: dict[str, str]) -> tuple[Candidate, ...]:

@@ -43,10 +43,11 @@ class Router:
         if query.requested_model not in self.file.experts:
             return None
         expert = query.requested_model
+        refused = policy.refusals(self.file, query)
         return Decision(
             expert=expert,
             reason="pinned",
-            fallbacks=self._declared(expert),
+            fallbacks=tuple(e for e in self._declared(expert) if e not in refused),
             scores=None,
             candidates=policy.candidates(self.file, {}, {}),
             artifact=self.artifact.name,

@@ -451,9 +451,8 @@ async def test_an_answer_that_talks_of_errors_is_passed() -> None:
 
 async def test_usage_of_an_expert_that_failed_is_not_charged_to_the_next() -> None:
     counted = b'data: {"choices":[],"usage":{"prompt_tokens":900,"completion_tokens":1}}\n\n'
-    silent = [ROLE, delta(content="x"), STOP, DONE]
-    house = House({"one-0": streams(counted, ERROR_EVENT), "two-0": streams(*silent)}, stream=True)
-    assert (await house.whole())[0] == 200
+    house = House({"one-0": streams(counted, ERROR_EVENT), "two-0": fails(Outcome.CONNECT_ERROR)}, stream=True)
+    await house.refusal()
     assert house.exchange.usage is None
     assert house.exchange.expert_id == "two"
 

@@ -203,14 +203,14 @@ async def test_an_answer_that_never_ends_is_ended_by_the_total_time_out() -> Non
 
 
 async def test_time_in_which_a_slow_client_takes_the_bytes_is_not_the_expert_s() -> None:
-    relay, _, _ = relay_of(*[step for word in WORDS for step in (word, Later())], STOP, DONE, total=0.2)
+    relay, _, _ = relay_of(WORDS[0], Later(), WORDS[1], Later(), STOP + DONE, total=0.1)
     await relay.first()
     got = b""
     async for chunk in relay.rest():
-        await asyncio.sleep(0.08)
+        await asyncio.sleep(0.11)
         got += chunk
     assert relay.outcome is Outcome.OK
-    assert got == b"".join([*WORDS, STOP, DONE])
+    assert got == b"".join([WORDS[0], WORDS[1], STOP, DONE])
 
 
 async def test_the_total_time_out_bounds_the_wait_for_the_first_content_too() -> None:
