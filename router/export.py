@@ -99,3 +99,16 @@ def _write_graph(model: Any, path: Path) -> None:
     )
     quantize_dynamic(str(full), str(path), per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
     full.unlink()
+    _strip(path)
+
+
+def _strip(path: Path) -> None:
+    """Take out the notes of the exporter: stack traces with the paths of this machine, and 0.7 MB of names."""
+    import onnx
+
+    model = onnx.load(str(path))
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        for name in ("metadata_props", "doc_string"):
+            part.ClearField(name)
+    onnx.save(model, str(path))

@@ -498,3 +498,10 @@ def test_a_manifest_cannot_be_changed_once_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         manifest.rows = 9
     assert isinstance(manifest, Manifest)
+
+
+def test_the_committed_encoder_holds_no_path_of_the_machine_that_exported_it() -> None:
+    manifest = read_manifest(PACKAGED)
+    model = (PACKAGED / manifest.encoder_folder / "model.onnx").read_bytes()
+    assert b".py" not in model
+    assert b"stack_trace" not in model
