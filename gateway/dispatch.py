@@ -53,9 +53,9 @@ class Answer:
 
     @property
     def outcome(self) -> Outcome:
-        """How the attempt came out; a stream that was not relayed to its end was given up by the client."""
+        """How the attempt came out; a stream that was not relayed to the end of its answer was given up by the client."""
         if self.relay is not None:
-            return self.relay.outcome or Outcome.CANCELLED
+            return self.relay.outcome or (Outcome.OK if self.relay.complete else Outcome.CANCELLED)
         return Outcome.OK if self.status < 400 else Outcome.CLIENT_ERROR
 
     def close(self) -> None:

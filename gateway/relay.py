@@ -14,10 +14,15 @@ from router.experts import Timeouts
 
 
 class Relay:
-    """One stream. `outcome` is None until `rest` ended; `hide_usage` drops the usage chunk that the client did not ask for."""
+    """One stream.
+
+    `outcome` is None until `rest` ended; `complete` says that the client has had all of the answer. `hide_usage` drops the
+    usage chunk that the client did not ask for.
+    """
 
     def __init__(self, reply: Reply, exchange: Exchange, timeouts: Timeouts, hide_usage: bool) -> None:
         self.outcome: Outcome | None = None
+        self.complete = False
         self._exchange, self._timeouts, self._hide_usage = exchange, timeouts, hide_usage
         self._chunks = reply.chunks()
         self._splitter, self._reader = EventSplitter(), ChunkReader()
@@ -40,6 +45,7 @@ class Relay:
         """What goes to the client, from the first held byte on. Never raises for a fault of the expert's: it tells the client."""
         held_back = time.perf_counter()
         yield self._held
+        self.complete = self._reader.ended
         self._deadline += time.perf_counter() - held_back
         try:
             while not self._reader.failed and (chunk := await self._next(self._timeouts.idle)) is not None:
@@ -47,6 +53,7 @@ class Relay:
                     self._exchange.token()
                     held_back = time.perf_counter()
                     yield passed
+                    self.complete = self._reader.ended
                     # While a slow client takes it the expert is not to blame.
                     self._deadline += time.perf_counter() - held_back
         except UpstreamError as error:

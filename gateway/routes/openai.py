@@ -50,7 +50,10 @@ class ChatCompletions:
                 body = await read_body(headers, receive, self._max_body_bytes)
             await until_gone(receive, self._answer(exchange, body, send))
         except (ClientGoneError, asyncio.CancelledError) as error:
-            exchange.finish(Outcome.CANCELLED, CLIENT_CLOSED_REQUEST)
+            if exchange.phase is Phase.STREAMING and exchange.attempts[-1].outcome is Outcome.OK:
+                exchange.finish(Outcome.OK, 200)  # it left with the whole answer, before the expert had hung up
+            else:
+                exchange.finish(Outcome.CANCELLED, CLIENT_CLOSED_REQUEST)
             if isinstance(error, asyncio.CancelledError):
                 raise
         except GatewayError as error:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.fakes.upstream import Behaviour, FakeServer, endless, silent
+from tests.fakes.upstream import Behaviour, FakeServer, chunk, endless, silent, streams, usage_chunk
 from tests.integration.conftest import Running, Start, experts_yaml
 
 
@@ -48,6 +48,22 @@ def test_a_client_that_leaves_frees_the_expert(
     assert gateway.metric("moe_requests_in_flight") == 0
     assert gateway.state.pool.replicas["one"][0].failures == 0
     assert servers[1].requests == []
+
+
+def test_a_client_that_leaves_with_the_whole_answer_is_no_disconnect(start: Start, servers: list[FakeServer]) -> None:
+    events = (chunk({"content": "all of it"}), chunk({}, "stop"), usage_chunk(), b"data: [DONE]\n\n")
+    servers[0].behaviour = streams(*events, then="hang")
+    gateway = start(experts_yaml(servers[0]).replace("idle: 1s", "idle: 1h").replace("total: 5s", "total: 1h"))
+    client = connect(gateway, stream=True)
+    received = b""
+    while b"[DONE]" not in received:
+        received += client.recv(4096)
+    client.close()
+    assert gateway.settled("moe_requests_total", 1, code="200")
+    assert gateway.metric("moe_upstream_attempts_total", outcome="ok") == 1
+    assert gateway.metric("moe_client_disconnects_total") == 0
+    assert gateway.metric("moe_cost_usd_total") > 0
+    assert servers[0].wait_until_idle()
 
 
 def test_a_client_that_leaves_while_it_sends_its_body_is_counted_and_asks_nobody(
