@@ -152,6 +152,41 @@ def test_sections_nested_without_end_are_refused(text: str) -> None:
     assert refusal(text).message.startswith("not valid YAML: ")
 
 
+def test_sections_nested_deeper_than_any_file_needs_are_refused() -> None:
+    assert parsed("a: " + "[" * 20 + "]" * 20).data
+    assert refusal("a: " + "[" * 60 + "]" * 60).message.startswith("not valid YAML: ")
+
+
+def test_a_file_that_grows_without_end_through_aliases_is_refused() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 6)]
+    assert refusal("\n".join(lines)).message.startswith("not valid YAML: ")
+
+
+def test_an_alias_stands_for_what_it_names() -> None:
+    assert parsed("a: &x {b: [1, 2]}\nc: *x\n").data == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}}
+
+
+@pytest.mark.parametrize(
+    ("merge", "data"),
+    [
+        ("{<<: *one, b: 9}", {"a": 1, "b": 9}),
+        ("{b: 9, <<: *one}", {"a": 1, "b": 9}),
+        ("{<<: [*one, *two]}", {"a": 1, "b": 2, "c": 4}),
+        ("{<<: [*two, *one]}", {"a": 1, "b": 3, "c": 4}),
+    ],
+)
+def test_what_is_merged_into_a_section_yields_to_what_stands_there(merge: str, data: object) -> None:
+    assert parsed(f"one: &one {{a: 1, b: 2}}\ntwo: &two {{b: 3, c: 4}}\nboth: {merge}\n").data["both"] == data
+
+
+@pytest.mark.parametrize("text", ["a: {<<: 1}", "a: {<<: [1]}", "? [a]\n: b", "? {a: b}\n: c"])
+def test_what_can_be_no_key_and_what_cannot_be_merged_is_refused_at_its_line(text: str) -> None:
+    problem = refusal(f"first: 1\n{text}\n")
+    assert problem.line == 2
+    assert problem.message.startswith("not valid YAML: ")
+
+
 @pytest.mark.parametrize(
     ("text", "data"),
     [
