@@ -105,7 +105,7 @@ class _Builder:
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
                 raise self._refuse(key, "a key has to be text")
-            if key.value == "<<":
+            if key.value == "<<" and not key.style:  # in quotes it is a key like any other
                 parts = value.value if isinstance(value, SequenceNode) else [value]
                 for part in parts:
                     merged = self._merge_source(part, depth) | merged

@@ -19,9 +19,10 @@ outer:
 """
 
 PRINTABLE = st.text(st.characters(categories=("L", "M", "N", "P", "S", "Zs")), max_size=12)
+KEYS = PRINTABLE.filter(lambda key: key != "<<")  # has a test of its own
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | PRINTABLE,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PRINTABLE, inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=12,
 )
 
@@ -178,6 +179,10 @@ def test_an_alias_stands_for_what_it_names() -> None:
 )
 def test_what_is_merged_into_a_section_yields_to_what_stands_there(merge: str, data: object) -> None:
     assert parsed(f"one: &one {{a: 1, b: 2}}\ntwo: &two {{b: 3, c: 4}}\nboth: {merge}\n").data["both"] == data
+
+
+def test_a_quoted_sign_for_merging_is_a_key_like_any_other() -> None:
+    assert parsed("'<<': 1").data == {"<<": 1}
 
 
 @pytest.mark.parametrize("text", ["a: {<<: 1}", "a: {<<: [1]}", "? [a]\n: b", "? {a: b}\n: c"])
