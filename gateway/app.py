@@ -16,6 +16,7 @@ from gateway.asgi import request_id
 from gateway.deciding import Decider
 from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError, InternalError, MethodError, NotFoundError
+from gateway.fleet import FleetWatch
 from gateway.guard import Guard
 from gateway.health import HealthLoop
 from gateway.metrics import Metrics, baseline_of
@@ -41,8 +42,9 @@ def create_app(settings: Settings, router: Router, on_ready: Callable[[GatewaySt
     metrics = Metrics(baseline_of(file, public_price(file.baseline) if file.baseline else None))
     pool = Pool(file, workers, metrics.hold)
     metrics.describe(router, pool.all(), tuple(file.experts))
-    observers = (metrics.observe, logs.write, *tracing.observers())
-    state = GatewayState(settings, file, Decider(router), pool, metrics, workers, observers)
+    fleet = FleetWatch(pool)
+    observers = (metrics.observe, fleet.observe, logs.write, *tracing.observers())
+    state = GatewayState(settings, file, Decider(router, fleet), pool, metrics, workers, observers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -9,8 +9,7 @@ from typing import Any, TextIO
 
 from gateway.errors import BadRequestError
 from gateway.schema import Chat, text_query
-from router.decision import Query
-from router.errors import NoExpertError
+from router.decision import Decision, Query
 from router.routing import Router
 
 CHUNK = 64
@@ -32,20 +31,10 @@ def route_lines(router: Router, lines: Iterable[str | bytes], answers: TextIO, m
 def _route_chunk(router: Router, chunk: list[tuple[int, str | bytes]], model: str) -> Iterator[dict[str, Any]]:
     read = [_read(number, line, model) for number, line in chunk]
     queries = [item for _, item in read if isinstance(item, Query)]
-    try:
-        decisions = iter(router.decide_many(queries))
-    except NoExpertError:  # one of them cannot be answered by anybody: find out which
-        decisions = iter([_decided(router, query) for query in queries])
+    outcomes = iter(router.decide_many(queries))
     for key, item in read:
-        answer = item if isinstance(item, str) else next(decisions)
-        yield {"id": key} | ({"error": answer} if isinstance(answer, str) else answer.summary())
-
-
-def _decided(router: Router, query: Query) -> Any:
-    try:
-        return router.decide(query)
-    except NoExpertError as error:
-        return str(error)
+        answer = item if isinstance(item, str) else next(outcomes)
+        yield {"id": key} | (answer.summary() if isinstance(answer, Decision) else {"error": str(answer)})
 
 
 def _read(number: int, line: str | bytes, model: str) -> tuple[Any, Query | str]:

@@ -4,52 +4,190 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Sequence
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
-from gateway.errors import BadRequestError, NotFoundError
+from gateway.errors import BadRequestError, InternalError, NotFoundError
 from gateway.exchange import Exchange
-from router.decision import Decision, Query
-from router.errors import NoExpertError
-from router.experts import VIRTUAL_MODELS
+from router.decision import NO_OVERRIDES, Decision, Overrides, Query
+from router.errors import ExtensionError, NoExpertError
+from router.explain import Explainer
+from router.explanation import Explanation
+from router.fleet import EMPTY_FLEET, Fleet
+from router.policy import POLICIES, policy_name
 from router.routing import Router
 
+log = logging.getLogger("moe_gateway")
 
-class Decider:
-    """One router and the thread in which its encoder works (the encoder lets go of the interpreter's lock meanwhile)."""
+# Each query of a batch is answered when the whole batch is, and a text costs the encoder some milliseconds.
+MAX_BATCH = 16
+POLICY, DOMAIN, MAX_COST = "x-moe-policy", "x-moe-domain", "x-moe-max-cost-usd"
+# What is wrong with a request that no expert can answer: the parameter and the code that clients show.
+LACKING = {
+    "context_window": ("messages", "context_length_exceeded"),
+    "max_cost_usd": (MAX_COST, "max_cost_exceeded"),
+}
+_DECIMAL = re.compile(r"(\d{1,12}(\.\d{0,12})?|\.\d{1,12})(e-?\d{1,2})?", re.IGNORECASE | re.ASCII)
 
-    def __init__(self, router: Router) -> None:
-        self.router = router
+
+class Batcher:
+    """One thread that works on queries, all together that queued while it was busy; nobody waits for company.
+
+    `work` answers with a result or an exception for each query, in their order. What it raises is a fault of one of them:
+    then each is worked on by itself.
+    """
+
+    def __init__(self, work: Callable[[Sequence[Query]], Sequence[Decision | Exception]]) -> None:
+        self._work = work
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="router")
+        self._queue: list[tuple[Query, asyncio.Future[Decision]]] = []
+        self._busy = False
 
-    async def decide(self, query: Query) -> Decision:
-        """Raises NotFoundError for a model that is not known, BadRequestError where no expert is able."""
-        target = self.router.resolve(query.requested_model)
-        if target is None:
-            raise NotFoundError(self.unknown(query.requested_model), param="model", code="model_not_found")
-        query = replace(query, requested_model=target)
-        if decision := self.router.quick(query):
-            return decision
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self.router.decide, query)
-        except NoExpertError as error:
-            code = "context_length_exceeded" if error.lacking == "context_window" else "unsupported_capability"
-            raise BadRequestError(str(error), param="messages", code=code) from None
+    async def ask(self, query: Query) -> Decision:
+        """Raises what `work` answered with in place of a decision."""
+        future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        self._queue.append((query, future))
+        if not self._busy:
+            self._next()
+        return await future
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+        for _, future in self._queue:
+            future.cancel()
+
+    def _next(self) -> None:
+        self._busy = False
+        waiting = [(query, future) for query, future in self._queue if not future.done()]
+        batch, self._queue = waiting[:MAX_BATCH], waiting[MAX_BATCH:]
+        if batch:
+            queries, futures = [query for query, _ in batch], [future for _, future in batch]
+            working = asyncio.get_running_loop().run_in_executor(self._thread, self._answers, queries)
+            working.add_done_callback(lambda done: self._done(futures, done))
+            self._busy = True
+
+    def _answers(self, queries: Sequence[Query]) -> Sequence[Decision | Exception]:
+        try:
+            return self._work(queries)
+        except Exception as error:  # noqa: BLE001 - the boundary of a batch: one query's fault must not be the others'
+            return [error] if len(queries) == 1 else [self._answers([query])[0] for query in queries]
+
+    def _done(
+        self, futures: Sequence[asyncio.Future[Decision]], done: asyncio.Future[Sequence[Decision | Exception]]
+    ) -> None:
+        answers: Sequence[Decision | Exception | None] = [None] * len(futures) if done.cancelled() else done.result()
+        for future, answer in zip(futures, answers, strict=True):
+            if future.done():
+                continue  # its request was given up
+            if answer is None:
+                future.cancel()
+            elif isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+        self._next()
+
+
+class Decider:
+    """One router and the thread in which its encoder works (the encoder lets go of the interpreter's lock meanwhile).
+
+    `fleet` tells how the experts do at the moment.
+    """
+
+    def __init__(self, router: Router, fleet: Callable[[], Fleet] = lambda: EMPTY_FLEET) -> None:
+        self.router, self._fleet = router, fleet
+        self._batcher = Batcher(lambda queries: router.decide_many(queries, fleet()))
+        self._explainer = Explainer(router)
+        # One at a time, and in a thread of their own: an explanation reads a text dozens of times, and decisions must not wait.
+        self._explaining = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explainer")
+
+    async def decide(self, query: Query) -> Decision:
+        """Raises NotFoundError for a model that is not known, BadRequestError where no expert is able, InternalError where
+        another package's policy fails."""
+        target = self.router.resolve(query.requested_model)
+        if target is None:
+            raise NotFoundError(self.unknown(query.requested_model), param="model", code="model_not_found")
+        if target != query.requested_model:
+            query = replace(query, requested_model=target)
+        try:
+            return self.router.quick(query, self._fleet()) or await self._batcher.ask(query)
+        except NoExpertError as error:
+            param, code = LACKING.get(error.lacking, ("messages", "unsupported_capability"))
+            raise BadRequestError(str(error), param=param, code=code) from None
+        except ExtensionError as error:
+            raise _policy_failed(error) from None
+
+    async def explain(self, query: Query, decision: Decision) -> Explanation:
+        """Why `decide` answered `query` with `decision`. Raises InternalError where another package's policy fails."""
+        work = partial(self._explainer.explain, query, decision, self._fleet())
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._explaining, work)
+        except ExtensionError as error:
+            raise _policy_failed(error) from None
+
+    def overrides(self, headers: Mapping[bytes, bytes]) -> Overrides:
+        """What the request's headers want otherwise. Raises BadRequestError naming the header and what it may say."""
+        policy, domain, cost = (headers.get(name.encode()) for name in (POLICY, DOMAIN, MAX_COST))
+        if policy is domain is cost is None:
+            return NO_OVERRIDES
+        return Overrides(
+            policy=None if policy is None else self._policy(policy.decode("latin-1").strip()),
+            domain=None if domain is None else self._domain(domain.decode("latin-1").strip()),
+            max_cost_usd=None if cost is None else _usd(cost.decode("latin-1").strip()),
+        )
+
+    def _policy(self, said: str) -> str:
+        name = policy_name(said)
+        if name not in POLICIES:
+            raise _refused(POLICY, said, f"one of {', '.join(n.removeprefix('auto:') for n in POLICIES)}")
+        return name
+
+    def _domain(self, said: str) -> str:
+        domains = self.router.file.domain_names
+        if said not in domains:
+            raise _refused(DOMAIN, said, f"one of {', '.join(domains)}")
+        return said
+
+    def close(self) -> None:
+        self._batcher.close()
+        self._explaining.shutdown(wait=False, cancel_futures=True)
 
     def models(self) -> Sequence[str]:
         """Every name that `model` may have, virtual models first."""
-        return (*VIRTUAL_MODELS, *self.router.file.experts, *self.router.file.aliases)
+        return (*POLICIES, *self.router.file.experts, *self.router.file.aliases)
 
     def unknown(self, model: str) -> str:
         """The message for a model that is not known, with the nearest that is."""
-        shown = model if len(model) <= 64 else f"{model[:64]}…"
+        shown = _shown(model)
         nearest = difflib.get_close_matches(shown, self.models(), n=1, cutoff=0.5)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else f" There are {', '.join(self.models())}."
         return f"The model {shown!r} does not exist here.{hint}"
+
+
+def _policy_failed(error: ExtensionError) -> InternalError:
+    log.error("a policy cannot be used: %s", error)
+    return InternalError("The policy that was asked for cannot be used; the gateway's log says why.")
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 64 else f"{text[:64]}…"
+
+
+def _refused(header: str, said: str, allowed: str) -> BadRequestError:
+    message = f"The header {header} says {_shown(said)!r}; it takes {allowed}."
+    return BadRequestError(message, param=header, code="invalid_header")
+
+
+def _usd(said: str) -> float:
+    amount = float(said) if _DECIMAL.fullmatch(said) else math.nan
+    if not 0 < amount < math.inf:
+        raise _refused(MAX_COST, said, "a number of US dollars above 0, such as 0.002")
+    return amount
 
 
 def decision_headers(exchange: Exchange) -> dict[str, str]:

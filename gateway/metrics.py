@@ -102,6 +102,12 @@ class Metrics:
             buckets=CONFIDENCE,
             registry=r,
         )
+        self.switches = Counter(
+            "moe_conversation_switches",
+            "Turns that went to another expert than the turn before.",
+            ("cause",),
+            registry=r,
+        )
         self.attempts = Counter(
             "moe_upstream_attempts", "Tries at a replica.", ("expert", "replica", "outcome"), registry=r
         )
@@ -165,7 +171,9 @@ class Metrics:
         domain = scores.domain if scores else NONE
         self.decisions.labels(decision.expert, domain, decision.reason, decision.stage).inc()
         self.routing.labels(decision.stage).observe(decision.seconds)
-        if scores:
+        if decision.switched:
+            self.switches.labels(decision.switched).inc()
+        if scores and decision.stage != "none":
             self.confidence.labels(scores.domain).observe(scores.confidence)
 
     def _observe_attempts(self, exchange: Exchange) -> None:

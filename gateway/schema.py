@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import msgspec
 
 from gateway.errors import BadRequestError
-from router.conversation import routed_text
-from router.decision import Query
+from router.conversation import MAX_EARLIER, clip, is_retry
+from router.decision import NO_OVERRIDES, Asked, Overrides, Query
 from router.experts import Defaults
 
 Raw = msgspec.Raw
@@ -32,31 +32,71 @@ class Part(msgspec.Struct):
 class Message(msgspec.Struct):
     role: str
     content: str | list[Part] | None = None
+    tool_calls: Raw = Raw()
+    function_call: Raw = Raw()
+
+    @property
+    def calls_tools(self) -> bool:
+        return any(bytes(calls) not in (b"", b"null", b"[]") for calls in (self.tool_calls, self.function_call))
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One time that the user spoke. `before` and `after` are the conversation's size in tokens without and with it, `kinds`
+    the kinds of parts that the conversation had with it."""
+
+    text: str
+    before: int
+    after: int
+    kinds: frozenset[str]
 
 
 @dataclass
 class Survey:
-    """What one walk over the messages found: bytes of text, the kinds of parts and how many, what the user said."""
+    """What one walk over the messages found: bytes of text, the kinds of parts and how many, what the user said.
+
+    `continues` says that the last message goes on with an answer under way: it is a tool's result, a library's request to
+    answer again without mistakes, or the start of the answer itself. Such messages are no turns of the user.
+    """
 
     size: int = 0
     images: int = 0
     parts: int = 0
     kinds: set[str] = field(default_factory=set)
-    user_turns: list[str] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    continues: bool = False
 
     @staticmethod
     def of(messages: list[Message]) -> Survey:
         """Raises BadRequestError where there are too many messages or parts, or a user message has nothing in it."""
         _at_most(len(messages), MAX_MESSAGES, "messages")
         survey = Survey()
+        calling = False
         for i, message in enumerate(messages):
             if message.role == "user" and message.content in (None, []):
                 raise BadRequestError(f"messages[{i}].content is empty; a user message needs text.", param="messages")
+            before = survey.tokens
             text = survey._text_of(message.content)
             survey.size += len(text.encode("utf-8", "replace"))
             if message.role == "user":
-                survey.user_turns.append(text)
+                survey._user(text, message, before, calling)
+            elif message.role not in ("system", "developer"):
+                survey.continues = True
+            calling = message.role == "assistant" and message.calls_tools
         return survey
+
+    @property
+    def tokens(self) -> int:
+        """The estimated size of what was walked over so far."""
+        return self.size // BYTES_PER_TOKEN + self.images * IMAGE_TOKENS
+
+    def _user(self, text: str, message: Message, before: int, calling: bool) -> None:
+        """A message in the user's name. `calling`: it stands where the result of a tool would."""
+        parts = message.content if isinstance(message.content, list) else []
+        result = not text.strip() and any(part.type == "tool_result" for part in parts)
+        self.continues = bool(self.turns) and (calling or result or is_retry(text))
+        if text.strip() and not self.continues:
+            self.turns.append(Turn(text, before, self.tokens, frozenset(self.kinds)))
 
     def _text_of(self, content: str | list[Part] | None) -> str:
         if not isinstance(content, list):
@@ -112,23 +152,39 @@ class Chat:
         _at_most(len(raw), MAX_FIELDS, "fields")
         return Chat(fields, raw, survey)
 
-    def query(self) -> Query:
+    def query(self, overrides: Overrides = NO_OVERRIDES) -> Query:
         """What the router is asked."""
         survey = self._survey
+        turns = survey.turns[-1 - MAX_EARLIER :]
+        *earlier, text = [clip(turn.text) for turn in turns] or [""]
         return Query(
-            text=routed_text(survey.user_turns),
+            text=text,
             requested_model=self.fields.model,
-            needs=frozenset(self._needs()),
-            tokens=survey.size // BYTES_PER_TOKEN + survey.images * IMAGE_TOKENS,
+            needs=self._needs(survey.kinds),
+            tokens=survey.tokens,
             least_tokens=survey.size // MOST_BYTES_PER_TOKEN,
+            earlier=tuple(earlier),
+            continues=survey.continues,
+            overrides=overrides,
+            answer_tokens=self._answer_tokens(),
+            asked=tuple(Asked(turn.before, turn.after, self._needs(turn.kinds)) for turn in turns),
         )
 
-    def _needs(self) -> set[str]:
-        fields, kinds = self.fields, self._survey.kinds
+    def _needs(self, kinds: Collection[str]) -> frozenset[str]:
+        """What the expert has to be able to, where the conversation has parts of these kinds."""
+        fields = self.fields
         needs = {"tools": bool(fields.tools), "vision": "image_url" in kinds, "audio": "input_audio" in kinds}
         needs["json_schema"] = fields.response_format is not None and fields.response_format.type == "json_schema"
         needs["logprobs"] = bool(fields.logprobs)
-        return {need for need, needed in needs.items() if needed}
+        return frozenset(need for need, needed in needs.items() if needed)
+
+    def _answer_tokens(self) -> int | None:
+        """The most tokens that the answer may have. What is no plain number is the expert's to refuse."""
+        for name in ("max_completion_tokens", "max_tokens"):
+            raw = bytes(self._raw.get(name, b"")).strip()
+            if raw.isdigit() and len(raw) < 10:
+                return int(raw) or None
+        return None
 
     def upstream_body(self, model: str, defaults: Defaults) -> bytes:
         """The body for an expert: every value as the client sent it, but for the model, usage on streams and the defaults."""
@@ -149,22 +205,30 @@ class Chat:
 
 class RouteFields(msgspec.Struct):
     input: str | None = None
+    explain: bool | None = None
 
 
-def parse_route(body: bytes) -> Query:
+def parse_route(body: bytes, overrides: Overrides = NO_OVERRIDES) -> Query:
     """The query of POST /v1/route: a chat body, or {"input": "text"}. Raises BadRequestError."""
     fields: RouteFields = _decode(body, _ROUTE)
     if fields.input is None:
-        return Chat.parse(body).query()
+        return Chat.parse(body).query(overrides)
     if not fields.input.strip():
         raise BadRequestError("input is empty; send the text to route.", param="input")
-    return text_query(fields.input)
+    return text_query(fields.input, overrides=overrides)
 
 
-def text_query(text: str, model: str = "auto") -> Query:
+def wants_explanation(body: bytes) -> bool:
+    """Whether a body that parse_route takes asks for the reasons of the decision as well: {"explain": true}."""
+    return b'"explain"' in body and bool(_decode(body, _ROUTE).explain)
+
+
+def text_query(text: str, model: str = "auto", overrides: Overrides = NO_OVERRIDES) -> Query:
     """The query of a bare prompt."""
     size = len(text.encode("utf-8", "replace"))
-    return Query(routed_text([text]), model, tokens=size // BYTES_PER_TOKEN, least_tokens=size // MOST_BYTES_PER_TOKEN)
+    tokens, least = size // BYTES_PER_TOKEN, size // MOST_BYTES_PER_TOKEN
+    asked = (Asked(0, tokens),) if text.strip() else ()
+    return Query(clip(text), model, tokens=tokens, least_tokens=least, overrides=overrides, asked=asked)
 
 
 def _at_most(count: int, limit: int, what: str) -> None:

@@ -1,10 +1,11 @@
-"""The trained router as a folder: a manifest, the encoder, the head. Loaded, checked and swapped as one.
+"""The trained router as a folder: a manifest, encoders, heads, vectors. Loaded, checked and swapped as one.
 
     manifest.json
-    <encoder>-<hash>/    model.onnx, tokenizer.json, encoder.json: written once, named by content
-    head-<hash>.npz      plain arrays, nothing pickled
+    <encoder>-<hash>/    model.onnx or table.npz, tokenizer.json, encoder.json: written once, named by content
+    heads-<hash>.npz     head, calibrator and detectors of every stage: plain arrays, nothing pickled
+    vectors-<hash>.npz   the vectors of the training texts: what retraining starts from, and where neighbours are found
 
-The manifest names the other two and their hashes, and is replaced last, in one step: whoever reads the folder while it is
+The manifest names the others and their hashes, and is replaced last, in one step: whoever reads the folder while it is
 being retrained sees the old router or the new one, whole.
 """
 
@@ -16,7 +17,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,30 +26,47 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from router.classifier import HEADS, Head
-from router.encoder import ENCODERS, FILES, Encoder
-from router.errors import ArtifactError
+from router.calibration import CALIBRATORS
+from router.cascade import Stage
+from router.classifier import HEADS
+from router.detectors import Detectors
+from router.encoder import ENCODERS
+from router.errors import ArtifactError, RouterError
+from router.vectors import Vectors
 
 PACKAGED = Path(__file__).parent / "trained"
-
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class Manifest(BaseModel):
-    """`held_out` are scores on rows that were not trained on; `files` maps each file to its SHA-256."""
+class StageManifest(BaseModel):
+    """One stage: its encoder, by name and folder, and the kinds of its parts. It is sure from the confidence `sure` on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
+    name: Literal["static", "transformer"]
     encoder: str
     encoder_kind: str
     encoder_folder: FileName
     dimensions: int
-    domains: tuple[str, ...]
     head: str
-    head_file: FileName
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    calibrator: str
+    sure: Annotated[float, Field(ge=0, le=1)]
+    blend: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class Manifest(BaseModel):
+    """`domains` are those of the heads, then the `added` ones; `held_out` are scores on rows that were not trained on;
+    `files` maps each file to its SHA-256."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[2] = 2
+    domains: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    stages: Annotated[tuple[StageManifest, ...], Field(min_length=1)]
+    heads_file: FileName
+    vectors_file: FileName
     corpus_hash: str
     rows: int
     held_out: dict[str, float]
@@ -56,21 +74,36 @@ class Manifest(BaseModel):
     files: dict[str, str]
 
     @property
+    def encoder(self) -> str:
+        """The name of the best stage's encoder."""
+        return self.stages[-1].encoder
+
+    @property
     def names_every_file(self) -> bool:
-        """Whether head and encoder are among the files whose hashes are known: else nothing would be verified."""
-        return {self.head_file, *(f"{self.encoder_folder}/{file}" for file in FILES)} <= set(self.files)
+        """Whether the hashes of heads, vectors and every encoder are known: else something would be loaded unverified."""
+        encoders = (f"{stage.encoder_folder}/{file}" for stage in self.stages for file in _files_of(stage.encoder_kind))
+        return {self.heads_file, self.vectors_file, *encoders} <= set(self.files)
+
+
+def _files_of(kind: str) -> tuple[str, ...]:
+    """What a folder of this kind of encoder holds at least."""
+    return getattr(ENCODERS.get(kind), "FILES", ("encoder.json",))
 
 
 class Artifact:
-    """A loaded router: `manifest`, `encoder` and `head`."""
+    """A loaded router: `manifest` and `stages`, from the cheapest to the best."""
 
-    def __init__(self, folder: Path, manifest: Manifest, encoder: Encoder, head: Head) -> None:
-        self.folder, self.manifest, self.encoder, self.head = folder, manifest, encoder, head
+    def __init__(self, folder: Path, manifest: Manifest, stages: Sequence[Stage]) -> None:
+        self.folder, self.manifest, self.stages = folder, manifest, tuple(stages)
 
     @property
     def name(self) -> str:
-        """What metrics and decisions call this router: the hash of its head."""
-        return self.manifest.head_file.removeprefix("head-").removesuffix(".npz")
+        """What metrics and decisions call this router: the hash of its heads."""
+        return self.manifest.heads_file.removeprefix("heads-").removesuffix(".npz")
+
+    def vectors(self) -> Vectors:
+        """The vectors of the training texts, read now. Raises ArtifactError."""
+        return read_vectors(self.folder, self.manifest)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -81,7 +114,16 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError as error:
         raise ArtifactError(f"no trained router in {folder}; run: moe-gateway train") from error
     except (OSError, ValidationError) as error:
-        raise ArtifactError(f"{path} is damaged; run: moe-gateway train") from error
+        raise ArtifactError(f"{path} is damaged, or of another version; run: moe-gateway train") from error
+
+
+def is_of_another_format(folder: Path) -> bool:
+    """Whether the manifest in `folder` is whole and says that it is of another format than this version's."""
+    try:
+        said = json.loads((folder / "manifest.json").read_bytes())["format"]
+        return bool(said != Manifest.model_fields["format"].default)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def load_artifact(folder: Path) -> Artifact:
@@ -97,30 +139,64 @@ def load_artifact(folder: Path) -> Artifact:
 
 
 def _load(folder: Path, manifest: Manifest) -> Artifact:
+    for stage in manifest.stages:
+        if stage.encoder_kind not in ENCODERS or stage.head not in HEADS or stage.calibrator not in CALIBRATORS:
+            raise ArtifactError(f"{folder} was trained by another version; run: moe-gateway train")
     if not manifest.names_every_file:
         raise ArtifactError(f"{folder}: the manifest does not name every file; run: moe-gateway train")
     for path in damaged_files(folder, manifest):
         what = "is damaged: it is not the file that the manifest names" if path.is_file() else "is missing"
         raise ArtifactError(f"{path} {what}; run: moe-gateway train")
-    if manifest.encoder_kind not in ENCODERS or manifest.head not in HEADS:
-        raise ArtifactError(f"{folder} was trained by another version; run: moe-gateway train")
-    encoder = ENCODERS[manifest.encoder_kind](folder / manifest.encoder_folder)
     try:
-        with np.load(io.BytesIO((folder / manifest.head_file).read_bytes()), allow_pickle=False) as archive:
-            head = HEADS[manifest.head]({name: archive[name] for name in archive.files})
+        with np.load(io.BytesIO((folder / manifest.heads_file).read_bytes()), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        stages = [_stage(folder, about, arrays) for about in manifest.stages]
+    except RouterError:
+        raise
     except Exception as error:
-        raise ArtifactError(f"{folder / manifest.head_file} cannot be used: {error}; run: moe-gateway train") from error
-    if encoder.dimensions != manifest.dimensions or _domains_of(head, encoder.dimensions) != len(manifest.domains):
+        raise ArtifactError(
+            f"{folder / manifest.heads_file} cannot be used: {error}; run: moe-gateway train"
+        ) from error
+    widths = [(stage.encoder.dimensions, _domains_of(stage)) for stage in stages]
+    if widths != [(about.dimensions, len(manifest.domains)) for about in manifest.stages]:
         raise ArtifactError(f"encoder, head and domains in {folder} do not fit together; run: moe-gateway train")
-    return Artifact(folder, manifest, encoder, head)
+    return Artifact(folder, manifest, stages)
 
 
-def _domains_of(head: Head, dimensions: int) -> int | None:
-    """How many logits the head gives for a vector of so many dimensions, None where it takes no such vector."""
+def _stage(folder: Path, about: StageManifest, arrays: Mapping[str, NDArray[Any]]) -> Stage:
+    return Stage(
+        name=about.name,
+        encoder=ENCODERS[about.encoder_kind](folder / about.encoder_folder),
+        head=HEADS[about.head].from_arrays(_below(arrays, f"{about.name}.head.")),
+        calibrator=CALIBRATORS[about.calibrator].from_arrays(_below(arrays, f"{about.name}.calibrator.")),
+        detectors=Detectors.from_arrays(_below(arrays, f"{about.name}.detectors.")),
+        sure=about.sure,
+        blend=about.blend,
+    )
+
+
+def _domains_of(stage: Stage) -> int | None:
+    """How many domains the stage tells apart, None where its parts do not fit together."""
     try:
-        return int(head.logits(np.zeros((1, dimensions), dtype=np.float32)).shape[1])
-    except (ValueError, IndexError):
+        return int(stage.of_vectors(np.zeros((1, stage.encoder.dimensions), dtype=np.float32)).shape[1])
+    except (IndexError, ValueError):
         return None
+
+
+def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def read_vectors(folder: Path, manifest: Manifest) -> Vectors:
+    """The vectors of the training texts. Raises ArtifactError where their file is not the one that the manifest names."""
+    path = folder / manifest.vectors_file
+    if damaged_files(folder, manifest, manifest.vectors_file):
+        raise ArtifactError(f"{path} is damaged or missing; run: moe-gateway train")
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            return Vectors.from_arrays({name: archive[name] for name in archive.files})
+    except Exception as error:
+        raise ArtifactError(f"{path} cannot be used: {error}; run: moe-gateway train") from error
 
 
 def damaged_files(folder: Path, manifest: Manifest, below: str = "") -> list[Path]:
@@ -129,28 +205,70 @@ def damaged_files(folder: Path, manifest: Manifest, below: str = "") -> list[Pat
     return [path for path, digest in wanted.items() if not path.is_file() or _sha256(path) != digest]
 
 
-def save_artifact(folder: Path, encoder_folder: Path, head: Head, about: Mapping[str, Any]) -> Manifest:
-    """Write a router into `folder` and return its manifest; `about` holds the manifest's facts that are not about files."""
+def save_artifact(
+    folder: Path, stages: Sequence[tuple[Stage, Path]], vectors: Vectors, about: Mapping[str, Any]
+) -> Manifest:
+    """Write a router into `folder` and return its manifest: each stage with the folder of its encoder.
+
+    `about` holds the manifest's facts that are not about files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        kept = _keep_encoder(folder, encoder_folder)
-        data = _array_bytes(head.arrays())
-        head_file = f"head-{hashlib.sha256(data).hexdigest()[:12]}.npz"
-        _replace(folder / head_file, data)
-        files = {f"{kept.name}/{file}": _sha256(kept / file) for file in FILES}
+        kept = [_keep_encoder(folder, encoder_folder) for _, encoder_folder in stages]
+        heads_file = _write(folder, "heads", _arrays_of(stage for stage, _ in stages))
+        vectors_file = _write(folder, "vectors", vectors.arrays())
+        files = [heads_file, vectors_file, *(f"{k.name}/{file}" for k in kept for file in _files_in(k))]
         manifest = Manifest(
-            encoder_folder=kept.name,
-            encoder_kind=json.loads((kept / "encoder.json").read_text("utf-8"))["kind"],
-            head=head.name,
-            head_file=head_file,
-            files=files | {head_file: _sha256(folder / head_file)},
+            stages=tuple(_about(stage, encoder) for (stage, _), encoder in zip(stages, kept, strict=True)),
+            heads_file=heads_file,
+            vectors_file=vectors_file,
+            files={name: _sha256(folder / name) for name in files},
             **about,
         )
         _replace(folder / "manifest.json", (manifest.model_dump_json(indent=2) + "\n").encode())
-        for old in folder.glob("head-*.npz"):
-            if old.name != head_file:
+        for old in (*folder.glob("heads-*.npz"), *folder.glob("vectors-*.npz")):
+            if old.name not in (heads_file, vectors_file):
                 old.unlink()
     return manifest
+
+
+def _about(stage: Stage, folder: Path) -> StageManifest:
+    return StageManifest(
+        name=stage.name if stage.name != "none" else "transformer",
+        encoder=stage.encoder.name,
+        encoder_kind=kind_of(folder),
+        encoder_folder=folder.name,
+        dimensions=stage.encoder.dimensions,
+        head=stage.head.name,
+        calibrator=stage.calibrator.name,
+        sure=stage.sure,
+        blend=stage.blend,
+    )
+
+
+def _arrays_of(stages: Iterable[Stage]) -> dict[str, NDArray[Any]]:
+    parts = {
+        f"{stage.name}.{part}.": arrays
+        for stage in stages
+        for part, arrays in (
+            ("head", stage.head.arrays()),
+            ("calibrator", stage.calibrator.arrays()),
+            ("detectors", stage.detectors.arrays()),
+        )
+    }
+    return {f"{prefix}{name}": array for prefix, arrays in parts.items() for name, array in arrays.items()}
+
+
+def kind_of(folder: Path) -> str:
+    """The kind of encoder, a key of ENCODERS, that `folder` holds. Raises ArtifactError."""
+    try:
+        return str(json.loads((folder / "encoder.json").read_text("utf-8"))["kind"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder} holds no encoder: {error}") from error
+
+
+def _files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
 
 
 @contextmanager
@@ -169,7 +287,7 @@ def _keep_encoder(folder: Path, source: Path) -> Path:
     kept = folder / source.name
     if kept.resolve() == source.resolve():
         return kept
-    if all((kept / file).is_file() and _sha256(kept / file) == _sha256(source / file) for file in FILES):
+    if all((kept / file).is_file() and _sha256(kept / file) == _sha256(source / file) for file in _files_in(source)):
         return kept
     scratch = folder / f".{source.name}.{os.getpid()}"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -179,10 +297,13 @@ def _keep_encoder(folder: Path, source: Path) -> Path:
     return kept
 
 
-def _array_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def _write(folder: Path, stem: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Write `arrays` into a file named by `stem` and their content; its name."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+    name = f"{stem}-{hashlib.sha256(buffer.getvalue()).hexdigest()[:12]}.npz"
+    _replace(folder / name, buffer.getvalue())
+    return name
 
 
 def _replace(path: Path, data: bytes) -> None:

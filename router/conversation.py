@@ -1,8 +1,21 @@
-"""Which text of a conversation is routed."""
+"""What a conversation is about, turn by turn, from what the user said. Only the user's own words count: system prompts,
+assistants' answers and tool results cannot choose the expert.
+
+Each turn is scored alone; a filter over the turns carries what the earlier ones were about. With b the belief, e the
+probabilities of a turn by itself and D the number of domains:
+
+    b_t ∝ e_t^TEMPER · (STAY · b_{t-1} + (1 - STAY) / D)
+
+which is the forward algorithm of a hidden Markov model whose topic stays with probability STAY (Rabiner 1989, "A Tutorial
+on Hidden Markov Models", section III.A). A turn that says little inherits; one that clearly says something else switches.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+
+from router.decision import Asked, Query, Scores
 
 # The encoder reads about 128 tokens. What is cut away before it costs nothing, and a long prompt says what it wants
 # at its start or at its end, so those are what stays.
@@ -10,6 +23,25 @@ HEAD_CHARACTERS = 500
 TAIL_CHARACTERS = 300
 ENOUGH_CHARACTERS = 60
 MAX_TURNS = 4
+MAX_EARLIER = 12  # user turns before the last that are looked at
+
+STAY = 0.9  # how probably the next turn is about the same domain
+TEMPER = 1.0  # below 1 a turn by itself counts for less than its probabilities say
+# Expected quality that another expert has to gain before it takes over: a little always, more as the worker's cache of
+# the conversation grows, whose loss makes the user wait.
+SWITCH_COST = 0.03
+PREFIX_COST = 0.07
+FULL_PREFIX_TOKENS = 8000
+CHARACTERS_PER_TOKEN = 4
+
+# How libraries that validate answers ask for a better one in the user's name: instructor, pydantic-ai.
+_RETRY = re.compile(
+    r"Correct your JSON ONLY RESPONSE"
+    r"|Recall the function correctly, fix the errors"
+    r"|Validation Errors? found:.*Recall the function correctly, fix the errors"
+    r"|(?:\d+ validation errors?:|Validation feedback:).*Fix the errors and try again\.\s*\Z",
+    re.DOTALL,
+)
 
 
 def clip(text: str) -> str:
@@ -39,3 +71,64 @@ def _recent(user_turns: Sequence[str]) -> Iterator[str]:
         text = clip(turn)
         gathered += len(text)
         yield text
+
+
+def last_and_earlier(user_turns: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The text of the last user turn and those before it, oldest first, at most MAX_EARLIER; clipped, empty ones left out."""
+    turns = [clipped for turn in user_turns[-4 * MAX_EARLIER :] if (clipped := clip(turn))]
+    return (turns[-1] if turns else ""), tuple(turns[-1 - MAX_EARLIER : -1])
+
+
+def is_retry(text: str) -> bool:
+    """Whether a user message is a library's, asking for the same answer without its mistakes."""
+    return _RETRY.match(text.lstrip()) is not None
+
+
+def believed(turns: Sequence[Scores]) -> list[Scores]:
+    """What the conversation was about after each of its turns, given each turn's scores by itself; at least one turn.
+
+    The first turn's scores are left as they are. A turn that is in doubt says nothing: what was believed before stands, and
+    where nothing was, the doubt. A turn whose language is not known is in that of the turn before.
+    """
+    beliefs: list[Scores] = []
+    known: Scores | None = None
+    language = ""
+    for turn in turns:
+        language = turn.language or language
+        if turn.doubt is None:
+            known = _filtered(known, turn, language)
+            beliefs.append(known)
+        elif known is None:
+            beliefs.append(turn)
+        else:
+            beliefs.append(Scores(known.by_domain, turn.stage, None, language))
+    return beliefs
+
+
+def _filtered(known: Scores | None, turn: Scores, language: str) -> Scores:
+    if known is None:
+        return turn if turn.language == language else Scores(turn.by_domain, turn.stage, None, language)
+    domains = turn.by_domain
+    other = (1 - STAY) / len(domains)
+    weights = [p**TEMPER * (STAY * known.by_domain[d] + other) for d, p in domains.items()]
+    total = sum(weights)
+    return Scores({d: w / total for d, w in zip(domains, weights, strict=True)}, turn.stage, None, language)
+
+
+def switch_cost(prefix_tokens: int) -> float:
+    """The expected quality that another expert has to gain, where the worker may hold so many tokens in its cache."""
+    return SWITCH_COST + PREFIX_COST * min(1.0, prefix_tokens / FULL_PREFIX_TOKENS)
+
+
+def asked(query: Query) -> Sequence[Asked]:
+    """What the request of each user turn was like; worked out from the texts where the query does not say."""
+    turns = (*query.earlier, query.text)
+    if len(query.asked) == len(turns):
+        return query.asked
+    moments: list[Asked] = []
+    prefix = 0
+    for text in turns:
+        tokens = prefix + len(text) // CHARACTERS_PER_TOKEN
+        moments.append(Asked(prefix, tokens, query.needs))
+        prefix = tokens
+    return moments

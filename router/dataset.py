@@ -12,17 +12,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from router.conversation import routed_text
+from router.conversation import clip, routed_text
 from router.errors import CorpusError
 from router.experts import BUILT_IN_DOMAINS, ExpertsFile
 
 CORPUS = Path(__file__).parent / "corpus"
+OWN_SET = Path(__file__).parent / "measuring" / "own.jsonl"  # authored as the corpus is, and never trained on
 HELD_OUT_SHARE = 0.15
+ALTERNATES = 0.3  # the share of a label that its alternates have together
+INHERITED = 0.5  # how much of its domain a bare follow-up has from the turns before it
+# Kinds of conversation: those in which the first turn has the domain of the answer, and those whose last turn says little.
+SAME_TOPIC = frozenset({"followup", "continue", "detour", "system", "long", "retry"})
+BARE = frozenset({"followup", "retry", "tool", "detour"})
 
 
 @dataclass(frozen=True)
 class Row:
-    """One labelled prompt. `alternates` are labels that count as right as well; `part` and `tags` belong to evaluation sets."""
+    """One labelled prompt. `alternates` are labels that count as right as well; `part` and `tags` belong to evaluation sets.
+
+    `turns` are the user's turns, oldest first, clipped; `turn_domains` the label of each of them, where the set says it.
+    `topic` is finer than the domain; `kind` says what the last turn of a conversation is to the ones before it.
+    """
 
     text: str
     domain: str
@@ -33,6 +43,11 @@ class Row:
     tags: frozenset[str] = field(default=frozenset())
     id: str = ""
     origin: str = ""
+    source: str = ""
+    topic: str = ""
+    kind: str = ""
+    turns: tuple[str, ...] = ()
+    turn_domains: tuple[str, ...] = ()
 
     @property
     def held_out(self) -> bool:
@@ -44,6 +59,54 @@ class Row:
 
     def accepts(self, domain: str) -> bool:
         return domain == self.domain or domain in self.alternates
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text to learn from. `shares` are the domains of its label, which sum to 1."""
+
+    text: str
+    shares: Mapping[str, float]
+    topic: str = ""
+    language: str = "en"
+    held_out: bool = False
+
+    def target(self, domains: Sequence[str]) -> list[float]:
+        """The share of each of `domains`."""
+        return [self.shares.get(domain, 0.0) for domain in domains]
+
+
+def examples_of(row: Row) -> Iterator[Example]:
+    """What a row teaches of texts read by themselves, as the classifier reads them: a conversation turn by turn.
+
+    A follow-up says little of its domain when it stands alone, and is taught as that.
+    """
+    if len(row.turns) < 2:
+        yield _example(row, row.text, _shares(row))
+        return
+    if row.kind in SAME_TOPIC:
+        yield _example(row, row.turns[0], _shares(row))
+    share = INHERITED if row.kind in BARE else 0.0
+    shares = {domain: (1 - share) * part for domain, part in _shares(row).items()}
+    for domain in BUILT_IN_DOMAINS:
+        shares[domain] = shares.get(domain, 0.0) + share / len(BUILT_IN_DOMAINS)
+    yield _example(row, row.turns[-1], shares)
+
+
+def _example(row: Row, text: str, shares: Mapping[str, float]) -> Example:
+    return Example(text, shares, row.topic, row.language, row.held_out)
+
+
+def _shares(row: Row) -> dict[str, float]:
+    """The label as shares: alternates have some together; where every domain is right, all have the same."""
+    others = sorted(row.alternates - {row.domain})
+    if len(others) + 1 >= len(BUILT_IN_DOMAINS):
+        return dict.fromkeys((row.domain, *others), 1 / (len(others) + 1))
+    return (
+        {row.domain: 1.0}
+        if not others
+        else {row.domain: 1 - ALTERNATES} | dict.fromkeys(others, ALTERNATES / len(others))
+    )
 
 
 def load_corpus(folder: Path = CORPUS) -> list[Row]:
@@ -60,7 +123,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a JSON-lines file, gzipped or not: `domain`, and `prompt` or `messages`. Raises CorpusError."""
     number = 0
     try:
-        with _opened(path) as lines:
+        with opened(path) as lines:
             for line in lines:
                 number += 1
                 yield _row(json.loads(line))
@@ -71,7 +134,8 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise CorpusError(f"{path.name} cannot be read after line {number}: {error}") from None
 
 
-def _opened(path: Path) -> TextIO:
+def opened(path: Path) -> TextIO:
+    """A text file, gzipped or not."""
     if path.suffix == ".gz":
         return io.TextIOWrapper(gzip.GzipFile(path), encoding="utf-8")
     return path.open(encoding="utf-8")
@@ -82,12 +146,13 @@ def _row(raw: Mapping[str, Any]) -> Row:
     prompt, domain = raw.get("prompt"), raw["domain"]
     _check(isinstance(domain, str) and bool(domain.strip()), "domain is not text")
     if prompt is None:
-        text = routed_text(user_turns(raw["messages"]))
+        turns = user_turns(raw["messages"])
     else:
         _check(isinstance(prompt, str), "prompt is not text")
-        text = routed_text([prompt])
+        turns = [prompt]
+    text = routed_text(turns)
     _check(bool(text), "no text")
-    for name in ("alt", "tags"):
+    for name in ("alt", "tags", "turn_domains"):
         _check(isinstance(raw.get(name) or [], list), f"{name} is not a list")
     return Row(
         text=text,
@@ -99,7 +164,19 @@ def _row(raw: Mapping[str, Any]) -> Row:
         tags=frozenset(map(str, raw.get("tags") or ())),
         id=str(raw.get("id", "")),
         origin=str(raw.get("of") or ""),
+        source=str(raw.get("source") or ""),
+        topic=str(raw.get("topic") or ""),
+        kind=str(raw.get("kind") or ""),
+        turns=tuple(clip(turn) for turn in turns if turn.strip()),
+        turn_domains=_turn_domains(raw, turns),
     )
+
+
+def _turn_domains(raw: Mapping[str, Any], turns: Sequence[str]) -> tuple[str, ...]:
+    """The labels of the turns that say something, none where the row has no such labels."""
+    labels = raw.get("turn_domains") or []
+    _check(len(labels) in (0, len(turns)), f"turn_domains has {len(labels)} labels for {len(turns)} user turns")
+    return tuple(str(label) for label, turn in zip(labels, turns, strict=False) if turn.strip())
 
 
 def _check(fine: bool, why: str) -> None:
@@ -129,13 +206,12 @@ def message_text(content: Any) -> str:
 
 
 def training_rows(file: ExpertsFile | None = None, corpus: Sequence[Row] | None = None) -> list[Row]:
-    """What a router for `file` is trained on: the corpus rows of its domains, then its own examples."""
+    """What a router for `file` is trained on: the corpus, then the file's own examples."""
     rows = list(load_corpus() if corpus is None else corpus)
     if file is None:
         return rows
-    wanted = set(file.domain_names)
-    own = [Row(routed_text([e]), name) for name, domain in file.domains.items() for e in domain.examples]
-    return [row for row in rows if row.domain in wanted] + own
+    own = [Row(clip(e), name) for name, domain in file.domains.items() for e in domain.examples]
+    return rows + own
 
 
 def corpus_hash(rows: Iterable[Row]) -> str:

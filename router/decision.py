@@ -6,15 +6,57 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Reason = Literal["best", "cheapest", "tie", "pinned", "only_capable", "low_confidence"]
-Stage = Literal["transformer", "none"]
+Reason = Literal[
+    "best",
+    "cheapest",
+    "tie",
+    "pinned",
+    "only_capable",
+    "low_confidence",
+    "out_of_distribution",
+    "unreadable_language",
+    "sticky",
+]
+Stage = Literal["static", "transformer", "none"]
+Doubt = Literal["out_of_distribution", "unreadable_language"]
+Switch = Literal["topic", "capability", "window", "health"]
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What one request wants otherwise than the file says; None where it says nothing.
+
+    `policy` is used in place of the virtual model's, `domain` in place of the classification, and an expert whose
+    estimated cost is above `max_cost_usd` is not asked.
+    """
+
+    policy: str | None = None
+    domain: str | None = None
+    max_cost_usd: float | None = None
+
+
+NO_OVERRIDES = Overrides()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the request of one user turn was like. `prefix` is the estimated size in tokens of all that came before the turn,
+    which the worker of the turn before may hold in its cache; `tokens` that of the whole prompt then."""
+
+    prefix: int
+    tokens: int
+    needs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """One request as the router sees it.
 
-    `tokens` is the estimated size of prompt and answer together; `least_tokens` a size that the prompt alone surely reaches.
+    `text` is the last user turn and `earlier` the ones before it, oldest first, all of them clipped (see conversation.py);
+    `continues` says that the request goes on with an answer under way: a tool loop, or a validation retry.
+    `tokens` is the estimated size of the prompt; `least_tokens` a size that the prompt surely reaches;
+    `answer_tokens` the most that the answer may have, None where nothing is said.
+    `asked` has one entry for each of `earlier` and `text`; empty where only the texts are known.
     """
 
     text: str
@@ -22,24 +64,41 @@ class Query:
     needs: frozenset[str] = frozenset()
     tokens: int = 0
     least_tokens: int = 0
+    earlier: tuple[str, ...] = ()
+    continues: bool = False
+    overrides: Overrides = NO_OVERRIDES
+    answer_tokens: int | None = None
+    asked: tuple[Asked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The calibrated probability of every domain, in the order of the domains; they sum to 1."""
+    """The calibrated probability of every domain, in the order of the domains; they sum to 1.
+
+    `doubt` says why they are not to be trusted at all; `language` is an ISO 639-1 code, empty where it is not known.
+    """
 
     by_domain: Mapping[str, float]
     stage: Stage
+    doubt: Doubt | None = None
+    language: str = ""
 
     @property
     def domain(self) -> str:
         """The most probable domain."""
-        return max(self.by_domain, key=lambda d: self.by_domain[d])
+        return max(self.by_domain, key=self.by_domain.__getitem__)
 
     @property
     def confidence(self) -> float:
         """The probability of the most probable domain."""
         return max(self.by_domain.values())
+
+    @property
+    def runner_up(self) -> str | None:
+        """The second most probable domain, None where there is but one."""
+        first = self.domain
+        others = {domain: p for domain, p in self.by_domain.items() if domain != first}
+        return max(others, key=others.__getitem__) if others else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +113,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The chosen expert, why, and who is asked next when it fails. `scores` is None where nothing had to be classified."""
+    """The chosen expert, why, and who is asked next when it fails. `scores` is None where no domain was to be known.
+
+    `switched` says why the expert is another than that of the turn before, None where it is the same or there was none.
+    """
 
     expert: str
     reason: Reason
@@ -63,6 +125,7 @@ class Decision:
     candidates: tuple[Candidate, ...]
     artifact: str
     seconds: float
+    switched: Switch | None = None
 
     @property
     def stage(self) -> Stage:
@@ -83,7 +146,12 @@ class Decision:
 
     def described(self) -> dict[str, Any]:
         """The summary, and every expert's line of the policy's arithmetic."""
+        scores = self.scores
         return self.summary() | {
+            "runner_up": scores.runner_up if scores else None,
+            "doubt": scores.doubt if scores else None,
+            "language": scores.language if scores else "",
+            "switched": self.switched,
             "fallbacks": list(self.fallbacks),
             "artifact": self.artifact,
             "experts": [

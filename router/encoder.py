@@ -1,20 +1,26 @@
-"""Encoders: text to vectors of length 1. Serving needs ONNX Runtime and tokenizers, never torch."""
+"""Encoders: text to vectors of length 1. Serving needs NumPy, tokenizers and ONNX Runtime, never torch."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.errors import ArtifactError
+from router.extensions import Registry
 
-MAX_TOKENS = 128
-FILES = ("model.onnx", "tokenizer.json", "encoder.json")
+MAX_TOKENS = 128  # that a transformer reads of a text
+STATIC_TOKENS = 256
+SPREAD = (1_000_003, 8_191)  # of the hash that finds the row of two neighbouring tokens
+FILES = ("model.onnx", "tokenizer.json", "encoder.json")  # of an exported transformer
+UNKNOWN = "[UNK]"  # the token that a text without tokens is read as
+SHARPNESS = 6.0  # of the hidden layer's input, which has length 1
+
+Floats = NDArray[np.float32]
 
 
 class Encoder(Protocol):
@@ -33,23 +39,21 @@ class TransformerEncoder:
     Raises ArtifactError where the folder does not hold a working encoder.
     """
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
+    FILES = FILES
+
+    def __init__(self, folder: Path) -> None:
         import onnxruntime
-        from tokenizers import Tokenizer
 
         try:
             about = json.loads((folder / "encoder.json").read_text("utf-8"))
             self.name = str(about["name"])
             self.dimensions = int(about["dimensions"])
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._tokenizer.enable_truncation(max_length=int(about["max_tokens"]))
-            self._tokenizer.no_padding()
+            self._tokenizer = _tokenizer(folder, int(about["max_tokens"]))
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads or min(4, os.cpu_count() or 1)
+            # A text is a few milliseconds of work: the other cores are better used by the event loop and its neighbours.
+            options.intra_op_num_threads = 1
             options.inter_op_num_threads = 1
             options.log_severity_level = 3
-            # A spinning thread pool answers no faster at one request a time and burns a core while it waits.
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             self._session = onnxruntime.InferenceSession(
                 str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
             )
@@ -67,9 +71,104 @@ class TransformerEncoder:
         return out
 
 
+class StaticEncoder:
+    """Tables and one small layer instead of a transformer: a tenth of a millisecond a text. A folder holding FILES.
+
+    With s = Σ tokens[t] + Σ pairs[hash(t, t')] over a text's tokens and its neighbouring tokens, brought to length 1, and
+    h = max(0, hidden · SHARPNESS · s + bias), brought to length 1, the vector is (s, h) / √2. `tokens` and `pairs` are kept
+    as 8-bit whole numbers with one scale a row. Raises ArtifactError where the folder does not hold a working encoder.
+    """
+
+    FILES = ("table.npz", "tokenizer.json", "encoder.json")
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            about = json.loads((folder / "encoder.json").read_text("utf-8"))
+            self.name = str(about["name"])
+            self.dimensions = int(about["dimensions"])
+            self._tokenizer = _tokenizer(folder, int(about["max_tokens"]))
+            with (folder / "table.npz").open("rb") as file, np.load(file, allow_pickle=False) as table:
+                self._tokens, self._pairs = (_Rows(table[n], table[f"{n}_scale"]) for n in ("tokens", "pairs"))
+                self._hidden = np.ascontiguousarray(table["hidden"].T * SHARPNESS, dtype=np.float32)
+                self._bias = table["bias"].astype(np.float32)
+            self._unknown = self._tokenizer.token_to_id(UNKNOWN)
+            self._check_fit()
+        except Exception as error:
+            raise ArtifactError(f"the encoder in {folder} cannot be loaded: {error}") from error
+
+    def _check_fit(self) -> None:
+        if self.dimensions != sum(self._hidden.shape) or self._hidden.shape[0] != self._tokens.width:
+            raise ValueError("its tables do not fit together")
+        if self._pairs.width != self._tokens.width or self._bias.shape != self._hidden.shape[1:]:
+            raise ValueError("its tables do not fit together")
+        if self._unknown is None or self._tokenizer.get_vocab_size() > self._tokens.rows:
+            raise ValueError("its tokenizer and its tables do not fit together")
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        sums = np.empty((len(texts), self._tokens.width), dtype=np.float32)
+        if len(texts) == 1:
+            found = [self._tokenizer.encode(_encodable(texts[0]), add_special_tokens=False)]
+        else:
+            found = self._tokenizer.encode_batch_fast([_encodable(t) for t in texts], add_special_tokens=False)
+        for i, encoded in enumerate(found):
+            ids = np.array(encoded.ids or [self._unknown], dtype=np.int64)
+            sums[i] = self._tokens.sum(ids) + self._pairs.sum(pair_rows(ids, self._pairs.rows))
+        sums = _unit(sums)
+        hidden = _unit(np.maximum(sums @ self._hidden + self._bias, 0))
+        return np.concatenate([sums, hidden], axis=1) * np.float32(np.sqrt(0.5))
+
+
+class _Rows:
+    """A table of vectors as 8-bit whole numbers, each row with a scale of its own."""
+
+    def __init__(self, table: NDArray[np.int8], scale: NDArray[np.floating]) -> None:
+        if table.dtype != np.int8 or scale.shape != (len(table),):
+            raise ValueError("a table is not what it should be")
+        self._table, self._scale = table, scale.astype(np.float32)
+        self.rows, self.width = table.shape
+
+    def sum(self, rows: NDArray[np.int64]) -> Floats:
+        """The sum of the vectors at `rows`, shape (width,)."""
+        return np.asarray(self._scale[rows] @ self._table[rows].astype(np.float32))
+
+
+def pair_rows(ids: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
+    """The row of each two neighbouring tokens in a table of so many `rows`, shape (len(ids) - 1,)."""
+    return np.asarray((ids[:-1] * SPREAD[0] + ids[1:] * SPREAD[1]) % rows)
+
+
+def quantised(vectors: Floats) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    """`vectors`, shape (rows, width), as 8-bit whole numbers and a scale a row, shape (rows,)."""
+    scale = (np.abs(vectors).max(axis=1) / 127).astype(np.float16)
+    safe = np.where(scale > 0, scale, 1).astype(np.float32)
+    return np.clip(np.rint(vectors / safe[:, None]), -127, 127).astype(np.int8), scale
+
+
+def restored(table: NDArray[np.int8], scale: NDArray[np.floating]) -> Floats:
+    """What `quantised` was given, as far as 8 bits hold it."""
+    return np.asarray(table.astype(np.float32) * scale.astype(np.float32)[:, None])
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Each row brought to length 1; a row of noughts stays one."""
+    length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
+    return np.asarray(vectors / np.maximum(length, 1e-12))
+
+
+def _tokenizer(folder: Path, max_tokens: int) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(max_length=max_tokens)
+    tokenizer.no_padding()
+    return tokenizer
+
+
 def _encodable(text: str) -> str:
     """JSON may carry half of a surrogate pair, which the tokenizer's UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-ENCODERS: dict[str, Callable[[Path], Encoder]] = {"transformer": TransformerEncoder}
+ENCODERS: Registry[Callable[[Path], Encoder]] = Registry(
+    "moe_gateway.encoders", {"static": StaticEncoder, "transformer": TransformerEncoder}
+)

@@ -5,6 +5,7 @@ RouterError
 ├── ArtifactError        the trained router is missing, damaged or does not fit
 ├── CorpusError          a training row is wrong
 ├── NoExpertError        no expert is able to answer the query
+├── ExtensionError       what another package adds (a policy) cannot be loaded, or failed
 └── MissingExtraError    a package that only some commands need is not installed
 """
 
@@ -50,11 +51,15 @@ class CorpusError(RouterError):
 
 
 class NoExpertError(RouterError):
-    """No expert can take the query. `lacking` says what is missing: a capability, or `context_window`."""
+    """No expert can take the query. `lacking` says what is missing: a capability, `context_window` or `max_cost_usd`."""
 
     def __init__(self, message: str, lacking: str) -> None:
         super().__init__(message)
         self.lacking = lacking
+
+
+class ExtensionError(RouterError):
+    """Names what failed, the package that it belongs to, and why."""
 
 
 class MissingExtraError(RouterError):

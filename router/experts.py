@@ -67,6 +67,12 @@ def _secret(value: str) -> str:
     return secret
 
 
+def _language(value: str) -> str:
+    if not re.fullmatch(r"[a-z]{2}", value):
+        raise ValueError(f"{value[:40]!r} is not a language; write its two letters in ISO 639-1, such as ja")
+    return value
+
+
 def _qualities(value: Any) -> Any:
     if isinstance(value, list):
         return {str(domain): LISTED_QUALITY for domain in value}
@@ -76,6 +82,7 @@ def _qualities(value: Any) -> Any:
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Secret = Annotated[str, AfterValidator(_secret)]
+Language = Annotated[str, AfterValidator(_language)]
 Quality = Annotated[float, Field(ge=0, le=1)]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -153,7 +160,11 @@ class Price(Part):
 
 
 class Expert(Part):
-    """One servable model. `domains` maps a domain to the quality of its answers there, 0 to 1."""
+    """One servable model. `domains` maps a domain to the quality of its answers there, 0 to 1.
+
+    `languages` makes it a specialist: for text in one of them it counts as better than its domains say (see roster.py),
+    and text in other languages goes to others. An expert without them takes every language.
+    """
 
     model: Annotated[str, Field(min_length=1)]
     domains: Annotated[dict[str, Quality], BeforeValidator(_qualities), Field(min_length=1)]
@@ -164,6 +175,7 @@ class Expert(Part):
     price: Price | None = None
     context_window: Annotated[int, Field(gt=0)] | None = None
     capabilities: frozenset[Literal["tools", "json_schema", "vision", "audio", "logprobs"]] = frozenset()
+    languages: frozenset[Language] = frozenset()
     fallbacks: tuple[str, ...] = ()
 
     @property
@@ -175,8 +187,10 @@ class Expert(Part):
 class RouterOptions(Part):
     confidence_floor: Annotated[float, Field(ge=0, le=1)] = 0.55
     fallback: str | None = None
-    encoder: str = "all-MiniLM-L6-v2"
-    head: Literal["kernel", "linear"] = "kernel"
+    encoder: str = "moe-minilm"
+    static: str = "moe-static"  # the encoder of the cheap stage before it; empty for none
+    head: str = "linear"
+    calibrator: str = "temperature"
 
 
 class ExpertsFile(Part):
@@ -198,9 +212,9 @@ class ExpertsFile(Part):
 
     @property
     def domain_names(self) -> tuple[str, ...]:
-        """The labels of the classifier: declared domains and those that experts name, built-in ones first."""
+        """The labels of the classifier: the built-in ones, whoever serves them, then those that the file adds."""
         named = {*self.domains, *(d for expert in self.experts.values() for d in expert.domains)}
-        return (*(d for d in BUILT_IN_DOMAINS if d in named), *sorted(named.difference(BUILT_IN_DOMAINS)))
+        return (*BUILT_IN_DOMAINS, *sorted(named.difference(BUILT_IN_DOMAINS)))
 
     def quality(self, expert: str, domain: str) -> float:
         """The quality of `expert` in `domain`, 0 to 1."""

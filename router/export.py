@@ -1,4 +1,4 @@
-"""Turns a sentence-transformers model into the folder that TransformerEncoder serves. The only room that imports torch."""
+"""Turns models into the folders that the encoders serve. Needs the `train` extra, as finetune.py and distil.py do."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import hashlib
 import importlib.util
 import json
 import tempfile
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from router.encoder import FILES, MAX_TOKENS
+import numpy as np
+from numpy.typing import NDArray
+
+from router.encoder import MAX_TOKENS, STATIC_TOKENS
 from router.errors import MissingExtraError, RouterError
+
+if TYPE_CHECKING:
+    from router.finetune import Reader
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 # Models that a Python package carries, so that they load with no network: name -> (package, folder inside it).
@@ -23,19 +31,47 @@ def export_encoder(name: str, into: Path) -> Path:
     Weights are quantised to 8 bits. Raises MissingExtraError without the `train` extra, RouterError for an unknown model.
     """
     model = load_sentence_transformer(name)
+    most = min(MAX_TOKENS, model.max_seq_length or MAX_TOKENS)
+
+    def vectors(input_ids: Any, attention_mask: Any) -> Any:
+        return model({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
+
+    def write(folder: Path) -> None:
+        _write_graph(model, vectors, model.tokenizer, folder / "model.onnx")
+        model.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+    return _written(name, "transformer", model.get_embedding_dimension(), most, into, write)
+
+
+def export_reader(name: str, reader: Reader, into: Path) -> Path:
+    """Write a fine-tuned transformer below `into`, as `export_encoder` does; it has to be of BERT's shape."""
+
+    def write(folder: Path) -> None:
+        _write_fused(reader, folder / "model.onnx")
+        reader.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+    return _written(name, "transformer", reader.network.config.hidden_size, MAX_TOKENS, into, write)
+
+
+def export_static(name: str, arrays: Mapping[str, NDArray[Any]], reader: Reader, into: Path) -> Path:
+    """Write the tables of a StaticEncoder below `into`, with the tokenizer of the reader that they were distilled from."""
+
+    def write(folder: Path) -> None:
+        np.savez(folder / "table.npz", allow_pickle=False, **arrays)
+        reader.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+    return _written(name, "static", sum(arrays["hidden"].shape), STATIC_TOKENS, into, write)
+
+
+def _written(name: str, kind: str, dimensions: int, tokens: int, into: Path, write: Callable[[Path], None]) -> Path:
+    """The folder that `write` fills, named by its content; left alone where it is there already."""
     with tempfile.TemporaryDirectory(dir=_made(into)) as scratch:
         folder = Path(scratch) / "encoder"
         folder.mkdir()
-        _write_graph(model, folder / "model.onnx")
-        model.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-        about = {
-            "name": name,
-            "kind": "transformer",
-            "dimensions": model.get_embedding_dimension(),
-            "max_tokens": min(MAX_TOKENS, model.max_seq_length or MAX_TOKENS),
-        }
+        write(folder)
+        about = {"name": name, "kind": kind, "dimensions": dimensions, "max_tokens": tokens}
         (folder / "encoder.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
-        digest = hashlib.sha256(b"".join((folder / file).read_bytes() for file in FILES)).hexdigest()
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.iterdir()))).hexdigest()
         target = into / f"{name.rsplit('/', 1)[-1].lower()}-{digest[:12]}"
         if not target.exists():
             folder.rename(target)
@@ -68,23 +104,20 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _write_graph(model: Any, path: Path) -> None:
+def _write_graph(network: Any, vectors: Callable[[Any, Any], Any], tokenizer: Any, path: Path) -> None:
+    """The graph of `vectors`, a function of token ids and attention mask over `network`, normalised and in 8 bits."""
     import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     class Embedding(torch.nn.Module):  # type: ignore[misc]
-        """The whole pipeline, pooling and normalisation included, as one graph."""
-
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.network = network
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            out = self.model({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
-            return torch.nn.functional.normalize(out, p=2, dim=1)
+            return torch.nn.functional.normalize(vectors(input_ids, attention_mask), p=2, dim=1)
 
-    model.eval()
-    example = model.tokenizer(["a first example", "and a second, longer one"], padding=True, return_tensors="pt")
+    network.eval()
+    example = tokenizer(["a first example", "and a second, longer one"], padding=True, return_tensors="pt")
     full = path.with_suffix(".full.onnx")
     batch, sequence = torch.export.Dim("batch"), torch.export.Dim("sequence")
     torch.onnx.export(
@@ -97,7 +130,68 @@ def _write_graph(model: Any, path: Path) -> None:
         dynamo=True,
         external_data=False,
     )
-    quantize_dynamic(str(full), str(path), per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+    _quantise(full, path)
+
+
+def _write_fused(reader: Reader, path: Path) -> None:
+    """The graph of a BERT with its attention and normalisation as one operator each: a sixth less time than `_write_graph`'s.
+
+    ONNX Runtime knows those operators in the graphs of the older exporter alone."""
+    import torch
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    class Embedding(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = reader.network
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            hidden = self.network(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), p=2.0, dim=1)
+
+    reader.network.eval()
+    reader.network.set_attn_implementation("eager")
+    example = reader.tokenizer(["a first example", "and a second, longer one"], padding=True, return_tensors="pt")
+    full, config = path.with_suffix(".full.onnx"), reader.network.config
+    names = ["input_ids", "attention_mask"]
+    axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"sentence_vector": {0: "batch"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Embedding().eval(),
+            (example["input_ids"], example["attention_mask"]),
+            str(full),
+            input_names=names,
+            output_names=["sentence_vector"],
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
+        )
+        fused = optimize_model(
+            str(full),
+            model_type="bert",
+            num_heads=config.num_attention_heads,
+            hidden_size=config.hidden_size,
+            opt_level=0,
+        )
+    fused.save_model_to_file(str(full))
+    _quantise(full, path)
+
+
+def _quantise(full: Path, path: Path) -> None:
+    """The graph at `full` in 8 bits at `path`; `full` is removed."""
+    from onnx import TensorProto
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        str(full),
+        str(path),
+        per_channel=True,
+        reduce_range=True,
+        weight_type=QuantType.QInt8,
+        extra_options={"DefaultTensorType": TensorProto.FLOAT},
+    )
     full.unlink()
     _strip(path)
 

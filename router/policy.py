@@ -1,33 +1,56 @@
-"""Choosing an expert. A policy is a small callable over one state that chooses or passes; policies are composed."""
+"""Choosing an expert. A policy is a small callable over one state that chooses or passes; policies are composed.
+
+Another package adds one of its own under an entry point group; what it calls NAME is the virtual model `auto:NAME`, and
+NAME in the header x-moe-policy:
+
+    [project.entry-points."moe_gateway.policies"]
+    NAME = "its_package.its_module:its_policy"
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
-from router.decision import Candidate, Query, Reason, Scores
-from router.errors import NoExpertError
+from router.decision import Reason, Scores
+from router.errors import ExtensionError
 from router.experts import ExpertsFile
+from router.extensions import Registry
+from router.fleet import EMPTY_FLEET, Fleet
 
 TIE = 0.02  # expected qualities closer than this are equal; the price decides
 CHEAP_TOLERANCE = 0.1  # how much expected quality auto:cheap gives away
+GROUP = "moe_gateway.policies"
+REASONS = frozenset(get_args(Reason))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class State:
-    """What a policy may look at. `expected` is Σ_d P(d)·quality[e][d] of every expert able to answer, best first."""
+    """What a policy may look at.
+
+    `expected` is Σ_d P(d)·quality[e][d] of every expert able to answer, best first. `previous` is the expert of the turn
+    before, None where there was none, and `switch_cost` the expected quality that leaving it has to gain.
+    """
 
     file: ExpertsFile
     scores: Scores
-    expected: dict[str, float]
+    expected: Mapping[str, float]
+    fleet: Fleet = EMPTY_FLEET
+    previous: str | None = None
+    switch_cost: float = 0.0
 
     def price(self, expert: str) -> float:
         """USD per million tokens, three in for one out; an expert of unknown price counts as the dearest."""
         price = self.file.experts[expert].price
         return price.blended if price else float("inf")
 
+    def latency(self, expert: str) -> float:
+        """Seconds to the first token; an expert of which it is not known counts as fast, or it would never be known."""
+        return self.fleet.latency.get(expert, 0.0)
+
     def within(self, tolerance: float) -> list[str]:
-        """The experts whose expected quality is at most `tolerance` below the best."""
+        """The experts whose expected quality is at most `tolerance` below the best, best first."""
         floor = max(self.expected.values()) - tolerance - 1e-12
         return [expert for expert, quality in self.expected.items() if quality >= floor]
 
@@ -52,6 +75,12 @@ def only_capable(state: State) -> Choice | None:
     return None
 
 
+def doubtful(state: State) -> Choice | None:
+    """What the router cannot judge at all goes to the fallback expert."""
+    doubt = state.scores.doubt
+    return (state.file.fallback, doubt) if doubt and state.file.fallback in state.expected else None
+
+
 def unsure(state: State) -> Choice | None:
     """Below the confidence floor the fallback expert answers."""
     if state.scores.confidence < state.file.router.confidence_floor and state.file.fallback in state.expected:
@@ -65,10 +94,10 @@ def best(state: State) -> Choice:
 
 
 def best_or_tie(state: State) -> Choice:
-    """The highest expected quality; of those as good, the cheapest."""
-    leader, _ = best(state)
-    cheapest = min(state.within(TIE), key=state.price)
-    return (cheapest, "tie") if state.price(cheapest) < state.price(leader) else (leader, "best")
+    """The highest expected quality; of those as good the cheapest, of those as cheap the fastest."""
+    leader = next(iter(state.expected))
+    winner = min(state.within(TIE), key=lambda expert: (state.price(expert), state.latency(expert)))
+    return (leader, "best") if winner == leader else (winner, "tie")
 
 
 def cheapest_within(tolerance: float) -> Policy:
@@ -80,61 +109,60 @@ def cheapest_within(tolerance: float) -> Policy:
     return choose
 
 
-POLICIES: dict[str, Policy] = {
-    "auto": first_of(only_capable, unsure, best_or_tie),
-    "auto:cheap": first_of(only_capable, unsure, cheapest_within(CHEAP_TOLERANCE)),
-    "auto:best": first_of(only_capable, unsure, best),
-}
+def sticky(policy: Policy) -> Policy:
+    """What `policy` chooses, unless the expert of the turn before is able and leaving it would gain less than it costs.
 
-
-def refusals(file: ExpertsFile, query: Query) -> dict[str, str]:
-    """Why each expert that cannot answer the query cannot. Experts that can are not in it.
-
-    The prompt's size is an estimate. Where it leaves no expert, those with the largest window may try, unless even the
-    least size that the prompt surely has is beyond it.
+    The router puts this around every policy: the worker of that expert holds the conversation in its prefix cache.
     """
-    refused = {e: why for e, expert in file.experts.items() if (why := _lacks(query.needs, expert.capabilities))}
-    windows = {e: expert.context_window or 2**62 for e, expert in file.experts.items() if e not in refused}
-    if not windows:
-        return refused
-    limit = min(query.tokens, max(windows.values()))
-    return refused | {
-        e: f"context window of {w} tokens" for e, w in windows.items() if w < max(limit, query.least_tokens)
-    }
+
+    def choose(state: State) -> Choice | None:
+        choice, kept = policy(state), state.previous
+        if choice is None or kept is None or choice[0] == kept or kept not in state.expected:
+            return choice
+        gain = state.expected[choice[0]] - state.expected[kept]
+        return choice if gain > state.switch_cost else (kept, "sticky")
+
+    return choose
 
 
-def _lacks(needs: frozenset[str], capabilities: frozenset[str]) -> str | None:
-    missing = sorted(needs - capabilities)
-    return f"cannot do {', '.join(missing)}" if missing else None
+def policy_name(name: str) -> str:
+    """The virtual model whose policy is meant: `cheap` and `auto:cheap` are the same."""
+    return name if name.partition(":")[0] == "auto" else f"auto:{name}"
 
 
-def rank(file: ExpertsFile, scores: Scores, able: Sequence[str]) -> dict[str, float]:
-    """Expected quality of the experts in `able`, best first; equal ones in the file's order."""
-    expected = {e: sum(p * file.quality(e, d) for d, p in scores.by_domain.items()) for e in able}
-    return dict(sorted(expected.items(), key=lambda item: -item[1]))
+def _watched(name: str, policy: Policy) -> Policy:
+    """A stranger's policy, held to what a policy may do. Raises ExtensionError where it fails."""
+
+    def choose(state: State) -> Choice | None:
+        try:
+            choice = policy(state)
+        except Exception as error:  # a stranger's code: it must not take anything else with it
+            raise ExtensionError(f"the policy {name} failed: {type(error).__name__}: {error}") from error
+        if choice is None:
+            return None
+        if not _is_choice(choice, state):
+            wanted = "None, or one of state.expected and one of the reasons in router.decision"
+            raise ExtensionError(f"the policy {name} failed: it chose {choice!r:.80}; a policy chooses {wanted}")
+        return choice
+
+    return choose
 
 
-def able_or_raise(file: ExpertsFile, query: Query) -> tuple[list[str], dict[str, str]]:
-    """The experts able to answer and the refusals of the others. Raises NoExpertError where there is none."""
-    refused = refusals(file, query)
-    able = [expert for expert in file.experts if expert not in refused]
-    if able:
-        return able, refused
-    small = [expert for e, expert in file.experts.items() if not _lacks(query.needs, expert.capabilities)]
-    if small:
-        largest = max(expert.context_window or 0 for expert in small)
-        message = f"The prompt is at least {query.least_tokens} tokens long; the largest context window here is {largest} tokens."
-        raise NoExpertError(message, "context_window")
-    nobody = query.needs - frozenset().union(*(e.capabilities for e in file.experts.values()))
-    missing = sorted(nobody or query.needs)
-    names = ", ".join(missing)
-    message = f"No expert here can do this request: it needs {names}. The operator declares what an expert can do"
-    raise NoExpertError(f"{message} with capabilities: [{names}] in experts.yaml.", missing[0])
+def _is_choice(choice: object, state: State) -> bool:
+    """Whether a stranger's policy chose what it may."""
+    match choice:
+        case (str(expert), str(reason)):
+            return expert in state.expected and reason in REASONS
+    return False
 
 
-def candidates(file: ExpertsFile, expected: dict[str, float], refused: dict[str, str]) -> tuple[Candidate, ...]:
-    """Every expert's line of the arithmetic, in the file's order."""
-    return tuple(
-        Candidate(e, expected.get(e), expert.price.blended if expert.price else None, refused.get(e))
-        for e, expert in file.experts.items()
-    )
+POLICIES: Registry[Policy] = Registry(
+    GROUP,
+    {
+        "auto": first_of(only_capable, doubtful, unsure, best_or_tie),
+        "auto:cheap": first_of(only_capable, doubtful, unsure, cheapest_within(CHEAP_TOLERANCE)),
+        "auto:best": first_of(only_capable, doubtful, unsure, best),
+    },
+    prefix="auto:",
+    adapt=_watched,
+)

@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from router import policy
+from router import conversation
 from router.artifact import Artifact, load_artifact
-from router.calibration import softmax
-from router.decision import Decision, Query, Scores
-from router.errors import ArtifactError
+from router.cascade import Cascade
+from router.decision import Asked, Decision, Query, Reason, Scores, Switch
+from router.errors import ArtifactError, NoExpertError, RouterError
 from router.experts import ExpertsFile
+from router.fleet import EMPTY_FLEET, Fleet
+from router.language import doubt_of, language_of
+from router.policy import POLICIES, Policy, State, policy_name, sticky
+from router.roster import Need, Roster, Standing
+from router.turncache import TurnCache
+
+TURNS_KEPT = 8192  # about 6 MB
+
+
+class Classifier(Protocol):
+    """Scores texts; from any thread."""
+
+    def quick(self, text: str) -> Scores | None:
+        """The scores where the cheap stage is sure, else None."""
+
+    def score_many(self, texts: Sequence[str]) -> list[Scores]: ...
+
+
+class _Chosen(NamedTuple):
+    """What the policy said of one turn, and what it was said from."""
+
+    expert: str
+    reason: Reason
+    expected: dict[str, float]
+    standing: Standing
 
 
 class Router:
-    """Immutable: experts and artifact of one moment. Calls are safe from any thread."""
+    """Immutable but for what it remembers of texts: experts and artifact of one moment. Calls are safe from any thread."""
 
-    def __init__(self, file: ExpertsFile, artifact: Artifact) -> None:
-        """Raises ArtifactError where the artifact was trained for other domains than the file names."""
-        if set(artifact.manifest.domains) != set(file.domain_names):
-            trained, wanted = ", ".join(artifact.manifest.domains), ", ".join(file.domain_names)
+    def __init__(self, file: ExpertsFile, artifact: Artifact, classifier: Classifier | None = None) -> None:
+        """`classifier` is the artifact's own where none is given. Raises ArtifactError where the artifact was trained for
+        other domains than the file names."""
+        domains = artifact.manifest.domains
+        if set(domains) != set(file.domain_names):
+            trained, wanted = ", ".join(domains), ", ".join(file.domain_names)
             raise ArtifactError(
                 f"the router was trained for {trained}, experts.yaml names {wanted}; run: moe-gateway train"
             )
         self.file = file
         self.artifact = artifact
+        self.classifier: Classifier = classifier or Cascade(domains, artifact.stages, language_of, doubt_of)
+        self._name = artifact.name
+        self._roster = Roster(file, domains)
+        self._unweighed = self._roster.candidates({}, {})
+        self._certain = {d: Scores({other: float(other == d) for other in domains}, "none") for d in domains}
+        self._seen = TurnCache(TURNS_KEPT)
 
     @staticmethod
     def load(file: ExpertsFile, folder: Path) -> Router:
@@ -35,68 +70,161 @@ class Router:
     def resolve(self, requested_model: str) -> str | None:
         """The virtual model or expert id that `requested_model` means, None where it means nothing here."""
         name = self.file.aliases.get(requested_model, requested_model)
-        return name if name in policy.POLICIES or name in self.file.experts else None
+        return name if name in self.file.experts or name in POLICIES else None
 
-    def quick(self, query: Query) -> Decision | None:
-        """The decision where nothing has to be classified, else None. Takes microseconds."""
+    def quick(self, query: Query, fleet: Fleet = EMPTY_FLEET) -> Decision | None:
+        """The decision where no text has to go through the transformer, else None. Takes well under a millisecond.
+
+        Raises NoExpertError where no expert is able to answer, ExtensionError where another package's policy fails.
+        """
+        if query.requested_model in self.file.experts:
+            return self._pinned(query, fleet)
         started = time.perf_counter()
-        if query.requested_model not in self.file.experts:
-            return None
+        turns = _turns(query)
+        scored: list[Scores] = []
+        for text in reversed(turns):  # the last is the one most likely to be new
+            scores = self._seen.get(text)
+            if scores is None:
+                scores = self.classifier.quick(text)
+                if scores is None:
+                    return None
+                self._seen.put(text, scores)
+            scored.append(scores)
+        return self._decided(query, scored[::-1], fleet, time.perf_counter() - started)
+
+    def decide(self, query: Query, fleet: Fleet = EMPTY_FLEET) -> Decision:
+        """One decision. Raises as `quick` does."""
+        (outcome,) = self.decide_many([query], fleet)
+        if isinstance(outcome, RouterError):
+            raise outcome
+        return outcome
+
+    def decide_many(self, queries: Sequence[Query], fleet: Fleet = EMPTY_FLEET) -> list[Decision | RouterError]:
+        """Decisions in the order of the queries, each with its share of the time, and in place of one the error that
+        `quick` would raise: what is wrong with one query is nothing to the others."""
+        started = time.perf_counter()
+        routed = [q for q in queries if q.requested_model not in self.file.experts]
+        known = self._scored([text for query in routed for text in _turns(query)])
+        share = (time.perf_counter() - started) / max(1, len(routed))
+        return [self._outcome(query, known, fleet, share) for query in queries]
+
+    def score_many(self, texts: Sequence[str]) -> list[Scores]:
+        """The calibrated probability of every domain, for each text by itself."""
+        return self.classifier.score_many(texts) if texts else []
+
+    def _scored(self, texts: Sequence[str]) -> dict[str, Scores]:
+        """The scores of each text; those not seen lately are classified together."""
+        known: dict[str, Scores | None] = {text: self._seen.get(text) for text in texts}
+        new = [text for text, scores in known.items() if scores is None]
+        fresh = dict(zip(new, self.score_many(new), strict=True))
+        for text, scores in fresh.items():
+            self._seen.put(text, scores)
+        return {text: scores or fresh[text] for text, scores in known.items()}
+
+    def _outcome(
+        self, query: Query, known: Mapping[str, Scores], fleet: Fleet, seconds: float
+    ) -> Decision | RouterError:
+        try:
+            if query.requested_model in self.file.experts:
+                return self._pinned(query, fleet)
+            return self._decided(query, [known[text] for text in _turns(query)], fleet, seconds)
+        except RouterError as error:
+            return error
+
+    def _pinned(self, query: Query, fleet: Fleet) -> Decision:
+        """An expert that is asked for by name answers, whatever it is said to be able to; only a limit of cost is kept."""
+        started = time.perf_counter()
         expert = query.requested_model
-        refused = policy.refusals(self.file, query)
+        self._roster.check_cost(expert, _need(query, None))
+        declared = self.file.experts[expert].fallbacks
         return Decision(
             expert=expert,
             reason="pinned",
-            fallbacks=tuple(e for e in self._declared(expert) if e not in refused),
+            fallbacks=self._roster.able_of(declared, _need(query, None), fleet.down) if declared else (),
             scores=None,
-            candidates=policy.candidates(self.file, {}, {}),
-            artifact=self.artifact.name,
+            candidates=self._unweighed,
+            artifact=self._name,
             seconds=time.perf_counter() - started,
         )
 
-    def decide(self, query: Query) -> Decision:
-        """One decision. Raises NoExpertError where no expert is able to answer."""
-        (decision,) = self.decide_many([query])
-        return decision
-
-    def decide_many(self, queries: Sequence[Query]) -> list[Decision]:
-        """Decisions in the order of the queries, each with its share of the time. Raises NoExpertError."""
-        quick = [self.quick(query) for query in queries]
-        unsure = [q.text for q, decided in zip(queries, quick, strict=True) if decided is None]
+    def _decided(self, query: Query, turns: Sequence[Scores], fleet: Fleet, scoring_seconds: float) -> Decision:
+        """The decision, given the scores of each turn by itself; none where the domain is given."""
         started = time.perf_counter()
-        scores = iter(self.score_many(unsure))
-        share = (time.perf_counter() - started) / max(1, len(unsure))
-        return [
-            decided or self._choose(query, next(scores), share) for query, decided in zip(queries, quick, strict=True)
-        ]
-
-    def score_many(self, texts: Sequence[str]) -> list[Scores]:
-        """The calibrated probability of every domain, for each text."""
-        if not texts:
-            return []
-        manifest = self.artifact.manifest
-        logits = self.artifact.head.logits(self.artifact.encoder.encode(texts)) / manifest.temperature
-        return [
-            Scores(dict(zip(manifest.domains, row, strict=True)), "transformer") for row in softmax(logits).tolist()
-        ]
-
-    def _choose(self, query: Query, scores: Scores, scoring_seconds: float) -> Decision:
-        started = time.perf_counter()
-        able, refused = policy.able_or_raise(self.file, query)
-        expected = policy.rank(self.file, scores, able)
-        choice = policy.POLICIES[query.requested_model](policy.State(self.file, scores, expected))
-        expert, reason = choice or (next(iter(expected)), "best")
-        declared = [e for e in self._declared(expert) if e in expected]
-        others = [e for e in expected if e != expert and e not in declared]
+        policy = sticky(POLICIES[policy_name(query.overrides.policy or query.requested_model)])
+        previous: str | None = None
+        cost = 0.0
+        if query.overrides.domain is not None:
+            scores = self._certain[query.overrides.domain]
+        else:
+            beliefs, asked = conversation.believed(turns), conversation.asked(query)
+            scores = beliefs[-1]
+            steps = len(turns) if query.continues else len(turns) - 1
+            previous = self._replayed(query, policy, beliefs[:steps], asked)
+            cost = math.inf if query.continues else conversation.switch_cost(asked[-1].prefix)
+        # What is measured differs from process to process and from moment to moment: where other requests follow that have
+        # to come to the same expert, only what all can know may count.
+        alone = previous is None and query.needs.isdisjoint(("tools", "json_schema"))
+        state_fleet = fleet if alone else Fleet(down=fleet.down)
+        chosen = self._choice(policy, scores, _need(query, scores.language), state_fleet, previous, cost)
+        expert, standing = chosen.expert, chosen.standing
+        declared = [e for e in self.file.experts[expert].fallbacks if e in chosen.expected]
+        others = [e for e in chosen.expected if e != expert and e not in declared]
         return Decision(
             expert=expert,
-            reason=reason,
-            fallbacks=(*declared, *others),
+            reason=chosen.reason if query.overrides.domain is None else "pinned",
+            fallbacks=(*declared, *others, *standing.resting),
             scores=scores,
-            candidates=policy.candidates(self.file, expected, refused),
-            artifact=self.artifact.name,
+            candidates=self._roster.candidates(chosen.expected, standing.refused),
+            artifact=self._name,
             seconds=scoring_seconds + time.perf_counter() - started,
+            switched=_switch(previous, expert, standing),
         )
 
-    def _declared(self, expert: str) -> tuple[str, ...]:
-        return self.file.experts[expert].fallbacks
+    def _replayed(self, query: Query, policy: Policy, beliefs: Sequence[Scores], asked: Sequence[Asked]) -> str | None:
+        """The expert of the last of `beliefs`, found by deciding every turn again; None where there are none.
+
+        Every process and replica comes to the same with no shared state, for nothing is looked at that changes: no
+        latency, no health, and of each turn's request only what the conversation itself tells.
+        """
+        previous: str | None = None
+        for scores, then in zip(beliefs, asked, strict=False):
+            need = Need(then.needs, then.tokens, 0, scores.language, query.answer_tokens, query.overrides.max_cost_usd)
+            try:
+                cost = conversation.switch_cost(then.prefix)
+                previous = self._choice(policy, scores, need, EMPTY_FLEET, previous, cost).expert
+            except NoExpertError:
+                continue  # nobody could answer that turn: who answered before it is still the one with the cache
+        return previous
+
+    def _choice(
+        self, policy: Policy, scores: Scores, need: Need, fleet: Fleet, previous: str | None, cost: float
+    ) -> _Chosen:
+        standing = self._roster.standing(need, fleet.down)
+        expected = self._roster.expected(scores.by_domain, standing.able, need.language)
+        choice = policy(State(self.file, scores, expected, fleet, previous, cost))
+        expert, reason = choice or (next(iter(expected)), "best")
+        return _Chosen(expert, reason, expected, standing)
+
+
+def _turns(query: Query) -> tuple[str, ...]:
+    """The texts that have to be scored: none where the domain is given."""
+    return () if query.overrides.domain is not None else (*query.earlier, query.text)
+
+
+def _need(query: Query, language: str | None) -> Need:
+    return Need(
+        query.needs,
+        query.tokens,
+        query.least_tokens,
+        language,
+        query.answer_tokens,
+        query.overrides.max_cost_usd,
+    )
+
+
+def _switch(previous: str | None, expert: str, standing: Standing) -> Switch | None:
+    """Why `expert` is another than `previous`, None where it is not."""
+    if previous is None or previous == expert:
+        return None
+    refusal = standing.refused.get(previous)
+    return refusal.cause if refusal else "topic"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
 from gateway.asgi import (
@@ -48,7 +48,7 @@ class ChatCompletions:
         try:
             with exchange.waiting():
                 body = await read_body(headers, receive, self._max_body_bytes)
-            await until_gone(receive, self._answer(exchange, body, send))
+            await until_gone(receive, self._answer(exchange, headers, body, send))
         except (ClientGoneError, asyncio.CancelledError) as error:
             if exchange.phase is Phase.STREAMING and exchange.attempts[-1].outcome is Outcome.OK:
                 exchange.finish(Outcome.OK, 200)  # it left with the whole answer, before the expert had hung up
@@ -71,10 +71,11 @@ class ChatCompletions:
             finally:
                 exchange.finish(Outcome.SERVER_ERROR, 500)
 
-    async def _answer(self, exchange: Exchange, body: bytes, send: Send) -> None:
+    async def _answer(self, exchange: Exchange, headers: Mapping[bytes, bytes], body: bytes, send: Send) -> None:
+        overrides = self._decider.overrides(headers)
         chat = await asyncio.to_thread(Chat.parse, body) if len(body) > LARGE_BODY_BYTES else Chat.parse(body)
         exchange.stream = chat.stream
-        exchange.decision = await self._decider.decide(chat.query())
+        exchange.decision = await self._decider.decide(chat.query(overrides))
         with closing(await self._dispatcher.chat(exchange, chat, exchange.decision)) as answer:
             if answer.relay is None:
                 with _to_client(exchange):

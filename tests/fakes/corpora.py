@@ -32,3 +32,8 @@ def trained_on(domain: str, count: int) -> list[Row]:
     """So many rows of `domain`, none of them held out."""
     rows = (Row(f"{prompt}, {i}", domain) for i in range(count) for prompt in prompts(domain))
     return [row for row in rows if not row.held_out][:count]
+
+
+def numbered_corpus(times: int) -> list[Row]:
+    """The small corpus so many times over, each time with another number at the end of its prompts."""
+    return [Row(f"{row.text}, {i}", row.domain) for i in range(times) for row in small_corpus()]

@@ -1,4 +1,4 @@
-"""Encoders that need no model, and heads and routers made of them."""
+"""Encoders that need no model, and stages, artifacts and routers made of them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from router.artifact import Artifact, Manifest
-from router.classifier import LinearHead
-from router.encoder import FILES
+from router.artifact import Artifact, Manifest, StageManifest
+from router.calibration import Temperature
+from router.cascade import Cascade, Stage
+from router.classifier import Head, LinearHead
+from router.decision import Scores
+from router.decision import Stage as StageName
+from router.detectors import Detectors
+from router.encoder import FILES, Encoder, quantised
 from router.experts import ExpertsFile
 from router.routing import Router
 
 ABOUT: dict[str, Any] = {
-    "encoder": "folder-3",
-    "dimensions": 3,
     "domains": ("code", "math"),
-    "temperature": 1.5,
     "corpus_hash": "0123456789ab",
     "rows": 7,
     "held_out": {"accuracy": 0.5},
@@ -30,7 +32,9 @@ ABOUT: dict[str, Any] = {
 
 
 class FolderEncoder:
-    """An encoder of any folder that holds FILES: three figures that depend on the text alone, of length 1."""
+    """An encoder of any folder that holds FILES: a few figures that depend on the text alone, of length 1."""
+
+    FILES = FILES
 
     def __init__(self, folder: Path) -> None:
         about = json.loads((folder / "encoder.json").read_text("utf-8"))
@@ -53,6 +57,43 @@ def encoder_folder(parent: Path, kind: str = "folder", name: str = "folder-3", d
     return folder
 
 
+def stage_of(
+    encoder: Encoder, head: Head, name: StageName = "transformer", temperature: float = 1.0, sure: float = 0.0
+) -> Stage:
+    """A stage to which no domain was added."""
+    return Stage(name, encoder, head, Temperature(temperature), Detectors.none(encoder.dimensions), sure)
+
+
+def artifact_of(domains: Sequence[str], *stages: Stage, name: str = "beef") -> Artifact:
+    """An artifact that was never in a folder."""
+    about = [
+        StageManifest(
+            name="static" if stage.name == "static" else "transformer",
+            encoder=stage.encoder.name,
+            encoder_kind=stage.encoder.name,
+            encoder_folder=f"{stage.encoder.name}-cafe",
+            dimensions=stage.encoder.dimensions,
+            head=stage.head.name,
+            calibrator=stage.calibrator.name,
+            sure=stage.sure,
+        )
+        for stage in stages
+    ]
+    manifest = Manifest(
+        stages=tuple(about),
+        heads_file=f"heads-{name}.npz",
+        vectors_file=f"vectors-{name}.npz",
+        files={},
+        **{**ABOUT, "domains": tuple(domains)},
+    )
+    return Artifact(Path("nowhere"), manifest, stages)
+
+
+def identity(size: int, factor: float = 1.0) -> LinearHead:
+    """The head whose logits are the vector, so many times."""
+    return LinearHead(np.eye(size, dtype=np.float32) * np.float32(factor), np.zeros(size, dtype=np.float32))
+
+
 class Spoken:
     """An encoder for texts that say their own probabilities, such as `code=0.7 math=0.3`; it remembers what it was given."""
 
@@ -72,23 +113,51 @@ class Spoken:
 
 def spoken_artifact(domains: Sequence[str], temperature: float = 1.0) -> Artifact:
     """A router's artifact whose probabilities are those that the text says (at temperature 1)."""
-    size = len(domains)
-    about = {**ABOUT, "encoder": "spoken", "dimensions": size, "domains": tuple(domains), "temperature": temperature}
-    files = dict.fromkeys(("head-beef.npz", *(f"spoken-cafe/{file}" for file in FILES)), "0" * 64)
-    manifest = Manifest(
-        encoder_kind="spoken",
-        encoder_folder="spoken-cafe",
-        head="linear",
-        head_file="head-beef.npz",
-        files=files,
-        **about,
-    )
-    head = LinearHead(np.eye(size, dtype=np.float32), np.zeros(size, dtype=np.float32))
-    return Artifact(Path("nowhere"), manifest, Spoken(domains), head)
+    return artifact_of(domains, stage_of(Spoken(domains), identity(len(domains)), temperature=temperature))
 
 
 def spoken_router(file: ExpertsFile, temperature: float = 1.0) -> Router:
-    return Router(file, spoken_artifact(file.domain_names, temperature))
+    """A router that takes every text at its word, in whatever language."""
+    return router_with(file, spoken_artifact(file.domain_names, temperature))
+
+
+def router_with(file: ExpertsFile, artifact: Artifact) -> Router:
+    """A router that looks at no text's language, so that nothing but the artifact's stages is asked."""
+    return Router(file, artifact, Cascade(artifact.manifest.domains, artifact.stages))
+
+
+class Told:
+    """A classifier of texts that say their own scores, such as `code=0.7 math=0.3 language=ja doubt=out_of_distribution`.
+
+    Its cheap stage is sure of every text but those with a word `unsure`. `heard` are the texts that it was given, `asked`
+    the texts of each call of the other.
+    """
+
+    def __init__(self, domains: Sequence[str]) -> None:
+        self.domains = tuple(domains)
+        self.heard: list[str] = []
+        self.asked: list[list[str]] = []
+
+    def quick(self, text: str) -> Scores | None:
+        self.heard.append(text)
+        return None if "unsure" in text.split() else self._scores(text, "static")
+
+    def score_many(self, texts: Sequence[str]) -> list[Scores]:
+        self.asked.append(list(texts))
+        return [self._scores(text, "transformer") for text in texts]
+
+    def _scores(self, text: str, stage: StageName) -> Scores:
+        said = dict(word.split("=") for word in text.split() if "=" in word)
+        by_domain = {domain: float(said.get(domain, 0)) for domain in self.domains}
+        if not any(by_domain.values()):
+            by_domain = dict.fromkeys(self.domains, 1 / len(self.domains))
+        doubt: Any = said.get("doubt")
+        return Scores(by_domain, stage, doubt, said.get("language", ""))
+
+
+def told_router(file: ExpertsFile) -> Router:
+    """A router whose classifier believes what the texts say."""
+    return Router(file, spoken_artifact(file.domain_names), Told(file.domain_names))
 
 
 def saying(by_domain: Mapping[str, float]) -> str:
@@ -96,10 +165,8 @@ def saying(by_domain: Mapping[str, float]) -> str:
     return " ".join(f"{domain}={chance}" for domain, chance in by_domain.items())
 
 
-def tiny_encoder(parent: Path, texts: Sequence[str], dimensions: int = 48) -> Path:
-    """A working folder for TransformerEncoder: a vector is the mean of random vectors of the words of `texts`."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+def word_tokenizer(texts: Sequence[str]) -> Any:
+    """A tokenizer whose tokens are `[CLS]`, which stands before every text, `[UNK]` and the words of `texts`."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
@@ -109,8 +176,16 @@ def tiny_encoder(parent: Path, texts: Sequence[str], dimensions: int = 48) -> Pa
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(("[CLS]", "[UNK]", *words))}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 0)])
+    return tokenizer
 
-    table = np.random.default_rng(0).normal(size=(len(words) + 2, dimensions)).astype(np.float32)
+
+def tiny_encoder(parent: Path, texts: Sequence[str], dimensions: int = 48) -> Path:
+    """A working folder for TransformerEncoder: a vector is the mean of random vectors of the words of `texts`."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    tokenizer = word_tokenizer(texts)
+    table = np.random.default_rng(0).normal(size=(tokenizer.get_vocab_size(), dimensions)).astype(np.float32)
     table[0] *= 0.1
     ids, mask = (
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
@@ -133,4 +208,22 @@ def tiny_encoder(parent: Path, texts: Sequence[str], dimensions: int = 48) -> Pa
     folder = encoder_folder(parent, kind="transformer", name="tiny", dimensions=dimensions)
     onnx.save(model, str(folder / "model.onnx"))
     tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def tiny_static(parent: Path, texts: Sequence[str], width: int = 24, hidden: int = 24, pairs: int = 64) -> Path:
+    """A working folder for StaticEncoder: random vectors of the words of `texts`, small ones of their neighbours."""
+    tokenizer, chance = word_tokenizer(texts), np.random.default_rng(1)
+    arrays: dict[str, NDArray[Any]] = {
+        "hidden": chance.normal(size=(hidden, width)).astype(np.float32),
+        "bias": chance.normal(size=hidden).astype(np.float32),
+    }
+    for name, rows, size in (("tokens", tokenizer.get_vocab_size(), 1.0), ("pairs", pairs, 0.2)):
+        arrays[name], arrays[f"{name}_scale"] = quantised(chance.normal(size=(rows, width)).astype(np.float32) * size)
+    folder = parent / "tiny-static-cafe"
+    folder.mkdir(parents=True)
+    np.savez(folder / "table.npz", allow_pickle=False, **arrays)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    about = {"name": "tiny-static", "kind": "static", "dimensions": width + hidden, "max_tokens": 64}
+    (folder / "encoder.json").write_text(json.dumps(about), "utf-8")
     return folder

@@ -9,7 +9,6 @@ import selectors
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,10 @@ from numpy.typing import NDArray
 
 from gateway.exchange import Outcome
 from gateway.upstreams.base import Address, UpstreamError
-from router.artifact import Artifact, Manifest
-from router.classifier import LinearHead
 from router.decision import Decision, Reason, Scores
 from router.experts import ExpertsFile, Timeouts
 from router.routing import Router
+from tests.fakes.encoders import artifact_of, identity, router_with, stage_of
 
 URL = "http://{}.test/v1"
 
@@ -67,13 +65,8 @@ class WordEncoder:
 def router_of(file: ExpertsFile) -> Router:
     """A router that is sure of the domain whose name a text holds, and of none where it holds none."""
     domains = file.domain_names
-    size = len(domains)
-    manifest = Manifest(
-        encoder="words", encoder_kind="words", encoder_folder="words", dimensions=size, domains=domains, head="linear",
-        head_file="head-abc.npz", temperature=1.0, corpus_hash="c", rows=1, held_out={}, libraries={}, files={},
-    )  # fmt: skip
-    head = LinearHead(np.eye(size, dtype=np.float32) * 9, np.zeros(size, dtype=np.float32))
-    return Router(file, Artifact(Path("nowhere"), manifest, WordEncoder(domains), head))
+    stage = stage_of(WordEncoder(domains), identity(len(domains), 9))
+    return router_with(file, artifact_of(domains, stage, name="abc"))
 
 
 class Hang:

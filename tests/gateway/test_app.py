@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,10 +11,13 @@ import pytest
 from fastapi import FastAPI
 
 from gateway.app import create_app
+from gateway.exchange import Exchange, Outcome
 from gateway.settings import Settings
 from gateway.state import GatewayState
 from gateway.workers.supervisor import WorkerError
 from router.decision import Decision, Query
+from router.errors import RouterError
+from router.fleet import EMPTY_FLEET, Fleet
 from router.routing import Router
 from tests.fakes.memory import experts_file, router_of
 from tests.fakes.upstream import FakeServer, fake_server
@@ -77,7 +80,7 @@ async def test_a_wrong_method_is_told_with_the_right_one(method: str, path: str,
 class BrokenRouter(Router):
     """Fails in a way that nobody foresaw."""
 
-    def decide(self, query: Query) -> Decision:
+    def decide_many(self, queries: Sequence[Query], fleet: Fleet = EMPTY_FLEET) -> list[Decision | RouterError]:
         raise RuntimeError("secret-host-7 is on fire")
 
 
@@ -105,6 +108,66 @@ async def test_a_decision_is_told_without_an_answer_being_made() -> None:
         answer = await http.post("/v1/route", json={"input": "code"})
     assert (answer.json()["expert"], answer.json()["model"]) == ("coder", "model-of-coder")
     assert (answer.headers["x-moe-expert"], answer.headers["x-moe-attempts"]) == ("coder", "0")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expert", "reason", "domain"),
+    [
+        ({}, "coder", "best", "code"),
+        ({"x-moe-domain": "general"}, "general", "pinned", "general"),
+        ({"x-moe-policy": "cheap"}, "coder", "cheapest", "code"),
+    ],
+)
+async def test_headers_of_a_request_change_how_it_is_routed(
+    headers: dict[str, str], expert: str, reason: str, domain: str
+) -> None:
+    async with client(create_app(Settings(), router_of(FILE))) as http:
+        answer = await http.post("/v1/route", json={"input": "code"}, headers=headers)
+    told = {name: answer.headers[f"x-moe-{name}"] for name in ("expert", "reason", "domain")}
+    assert told == {"expert": expert, "reason": reason, "domain": domain}
+
+
+async def test_headers_of_a_chat_request_change_how_it_is_routed(server: FakeServer) -> None:
+    up = {"upstream": {"vllm": [server.url]}}
+    file = experts_file({"coder": {"domains": {"code": 0.9}, **up}, "general": {"domains": {"general": 0.9}, **up}})
+    gateway = create_app(Settings(), router_of(file))
+    body = {"messages": [{"role": "user", "content": "code"}]}
+    async with gateway.router.lifespan_context(gateway), client(gateway) as http:
+        answer = await http.post("/v1/chat/completions", json=body, headers={"x-moe-domain": "general"})
+    assert (answer.headers["x-moe-expert"], answer.headers["x-moe-reason"]) == ("general", "pinned")
+
+
+async def test_how_fast_experts_answered_breaks_ties_between_them() -> None:
+    file = experts_file({"slow": {"price": {"input": 1, "output": 1}}, "fast": {"price": {"input": 1, "output": 1}}})
+    gateway = create_app(Settings(), router_of(file))
+    state: GatewayState = gateway.state.gateway
+    for expert, seconds in (("slow", 2.0), ("fast", 0.1)):
+        exchange = Exchange("r", "chat.completions", state.observers, stream=True)
+        exchange.begin(expert, file.experts[expert])
+        exchange.first_token = exchange.last_token = exchange.attempt(expert, f"{expert}-0").started + seconds
+        exchange.finish(Outcome.OK, 200)
+    async with client(gateway) as http:
+        answer = await http.post("/v1/route", json={"input": "general"})
+    assert (answer.json()["expert"], answer.json()["reason"]) == ("fast", "tie")
+
+
+@pytest.mark.parametrize("path", ["/v1/route", "/v1/chat/completions"])
+@pytest.mark.parametrize("header", ["x-moe-policy", "x-moe-domain", "x-moe-max-cost-usd"])
+async def test_a_header_that_says_what_there_is_not_is_a_bad_request(path: str, header: str) -> None:
+    body = {"messages": [{"role": "user", "content": "code"}]}
+    async with client(create_app(Settings(), router_of(FILE))) as http:
+        answer = await http.post(path, json=body, headers={header: "nonsense"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, header)
+
+
+async def test_an_expert_whose_replicas_are_down_is_not_chosen() -> None:
+    gateway = create_app(Settings(), router_of(FILE))
+    state: GatewayState = gateway.state.gateway
+    state.pool.replicas["coder"][0].up = False
+    async with client(gateway) as http:
+        answer = await http.post("/v1/route", json={"input": "code"})
+    assert answer.json()["expert"] == "general"
+    assert {e["id"]: e["refused"] for e in answer.json()["experts"]}["coder"] == "no replica of it can be asked now"
 
 
 async def test_a_body_that_is_too_large_is_refused_before_it_is_read() -> None:

@@ -97,6 +97,12 @@ def test_a_line_is_called_by_its_number_blank_lines_counted() -> None:
     assert [answer["id"] for answer in answers] == [2, 4]
 
 
+def test_a_line_may_hold_a_conversation() -> None:
+    turns = [*user("code"), {"role": "assistant", "content": "general"}, *user("and then?")]
+    answers, _ = routed([json.dumps({"messages": turns})])
+    assert (answers[0]["expert"], answers[0]["domain"]) == ("coder", "code")
+
+
 def test_an_over_long_line_spoils_no_other() -> None:
     long = json.dumps({"id": "long", "prompt": "code " * 1_000_000})
     longer = json.dumps({"id": "longer", "messages": user("code " * 1_000_000)})

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from gateway.health import Replica
 from gateway.metrics import NONE, Metrics, baseline_of
 from gateway.upstreams.base import FixedAddress
 from gateway.usage import Usage
-from router.decision import Decision, Reason
+from router.decision import Decision, Reason, Switch
 from router.experts import ExpertsFile, Price
 from tests.fakes.memory import decision, experts_file, router_of
 
@@ -29,7 +31,7 @@ FILE = experts_file(
     replicas=2,
 )
 BASELINE = ("big-model", Price(input=5.0, output=15.0, cached_input=2.5))
-REASONS: tuple[Reason, ...] = ("best", "cheapest", "tie", "pinned", "only_capable", "low_confidence")
+REASONS: tuple[Reason, ...] = get_args(Reason)
 KINDS = ("input", "cached_input", "output", "reasoning")
 REPLICAS = [f"{expert}-{i}" for expert in FILE.experts for i in range(2)]
 ENDED = st.sampled_from(list(Outcome))
@@ -279,6 +281,29 @@ def test_waiting_for_others_is_no_overhead_of_ours() -> None:
     found = observed(exchange)
     assert total(found, "moe_gateway_overhead_seconds_sum") == 0.25
     assert total(found, "moe_request_duration_seconds_sum") == 2.0
+
+
+@pytest.mark.parametrize("cause", get_args(Switch))
+def test_a_switch_in_mid_conversation_is_counted_by_its_cause(cause: Switch) -> None:
+    switched, stayed = answered("coder"), answered("coder")
+    assert switched.decision is not None
+    switched.decision = replace(switched.decision, switched=cause)
+    for exchange in (switched, stayed):
+        exchange.finish(Outcome.OK, 200)
+    found = observed(switched, stayed)
+    assert total(found, "moe_conversation_switches_total", cause=cause) == 1
+    assert total(found, "moe_conversation_switches_total") == 1
+
+
+def test_a_domain_that_the_request_gave_is_no_confidence_of_ours() -> None:
+    given = answered("coder")
+    assert given.decision is not None
+    assert given.decision.scores is not None
+    given.decision = replace(given.decision, scores=replace(given.decision.scores, stage="none"))
+    given.finish(Outcome.OK, 200)
+    found = observed(given)
+    assert total(found, "moe_routing_confidence_count") == 0
+    assert total(found, "moe_routing_decisions_total", stage="none") == 1
 
 
 def test_what_runs_is_described() -> None:

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequestError
-from gateway.schema import MAX_FIELDS, MAX_MESSAGES, MAX_PARTS, Chat, parse_route, text_query
+from gateway.schema import MAX_FIELDS, MAX_MESSAGES, MAX_PARTS, Chat, parse_route, text_query, wants_explanation
+from router.conversation import MAX_EARLIER
+from router.decision import Asked, Overrides
 from router.experts import Defaults
 
 NOTHING = Defaults()
@@ -250,16 +252,157 @@ def test_only_a_user_s_message_needs_content(message: dict[str, Any]) -> None:
     assert chat([{"role": "user", "content": "hi"}, message]).query().text == "hi"
 
 
+def user(text: Any) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str | None = "ANSWER", **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
+
+
+CALLS = {"tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+RESULT = {"role": "tool", "tool_call_id": "1", "content": "RESULT"}
+RETRY = "Correct your JSON ONLY RESPONSE, based on the following errors:\n1 validation error for Person"
+
+
 def test_what_is_routed_is_what_the_user_said() -> None:
     messages = [
         {"role": "system", "content": "SYSTEM"},
         {"role": "developer", "content": "DEVELOPER"},
-        {"role": "user", "content": "first question"},
-        {"role": "assistant", "content": "ANSWER"},
+        user("first question"),
+        assistant(),
         {"role": "tool", "content": "RESULT"},
-        {"role": "user", "content": [{"type": "text", "text": "and"}, {"type": "image_url"}, {"type": "text", "text": "now?"}]},
-    ]  # fmt: skip
-    assert chat(messages).query().text == "and now?\nfirst question"
+        user([{"type": "text", "text": "and"}, {"type": "image_url"}, {"type": "text", "text": "now?"}]),
+    ]
+    query = chat(messages).query()
+    assert (query.text, query.earlier, query.continues) == ("and now?", ("first question",), False)
+
+
+@given(
+    st.lists(st.sampled_from(["system", "developer", "assistant", "tool", "function", "user"]), min_size=1, max_size=12)
+)
+def test_nobody_but_the_user_has_a_word_in_the_route(roles: list[str]) -> None:
+    messages = [{"role": role, "content": f"{role} says {i}"} for i, role in enumerate(roles)]
+    query = chat(messages).query()
+    said = [message["content"] for message in messages if message["role"] == "user"]
+    assert [*query.earlier, query.text] == (said or [""])
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "messages"),
+    [
+        (False, []),
+        (False, [{"role": "system", "content": "s"}]),
+        (True, [assistant(None, **CALLS), RESULT]),
+        (True, [assistant(None, **CALLS), RESULT, RESULT]),
+        (True, [assistant(None, **CALLS), RESULT, {"role": "system", "content": "s"}]),
+        (True, [assistant(None, **CALLS), RESULT, assistant(None, **CALLS), RESULT]),
+        (True, [assistant(None, function_call={"name": "f"}), {"role": "function", "name": "f", "content": "RESULT"}]),
+        (True, [assistant(None, **CALLS), user("the result, by a client that knows no tool messages")]),
+        (True, [assistant(None, **CALLS), user([{"type": "tool_result", "content": "RESULT"}])]),
+        (True, [{"role": "assistant", "content": [{"type": "tool_use"}]}, user([{"type": "tool_result", "content": "RESULT"}])]),
+        (True, [assistant("{"), user(RETRY)]),
+        (True, [user(RETRY)]),
+        (True, [assistant("{"), user(RETRY), assistant("{"), user(RETRY)]),
+        (True, [assistant(None, **CALLS), RESULT, user("Recall the function correctly, fix the errors, exceptions found\nx")]),
+        (True, [assistant("the start of an answer that is to be gone on with")]),
+    ],
+)  # fmt: skip
+def test_a_tool_loop_and_a_validation_retry_go_on_with_the_turn(goes_on: bool, messages: list[dict[str, Any]]) -> None:
+    query = chat([user("zero"), assistant(), user("question"), *messages]).query()
+    assert (query.text, query.earlier, query.continues) == ("question", ("zero",), goes_on)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [assistant(None, **CALLS), RESULT, assistant()],
+        [assistant("{"), user(RETRY), assistant("{}")],
+        [assistant(None, **CALLS), RESULT],
+        [assistant(tool_calls=[])],
+        [assistant(tool_calls=None, function_call=None)],
+        [{"role": "system", "content": "s"}],
+    ],
+)
+def test_the_users_next_words_are_a_new_turn(messages: list[dict[str, Any]]) -> None:
+    query = chat([user("question"), *messages, user("another")]).query()
+    assert (query.text, query.earlier, query.continues) == ("another", ("question",), False)
+
+
+def test_a_first_message_is_a_turn_whatever_it_says() -> None:
+    query = chat([user(RETRY)]).query()
+    assert (query.text.split()[0], query.continues) == ("Correct", False)
+
+
+def test_what_an_assistant_may_carry_is_nobody_elses_business() -> None:
+    odds: list[Any] = [7, "x", {"a": [1e-7]}, [[]], True]
+    for odd in odds:
+        assert chat([user("hi"), assistant(tool_calls=odd, function_call=odd)]).query().text == "hi"
+
+
+def test_turns_that_say_nothing_are_left_out() -> None:
+    query = chat([user("code?"), user("  "), user([{"type": "image_url"}])]).query()
+    assert (query.text, query.earlier) == ("code?", ())
+    assert query.needs == {"vision"}
+    assert (chat([user([{"type": "image_url"}])]).query().text, chat([RESULT]).query().text) == ("", "")
+
+
+def test_no_more_turns_than_so_many_are_kept() -> None:
+    query = chat([user(str(i)) for i in range(MAX_EARLIER + 9)]).query()
+    assert [*query.earlier, query.text] == [str(i) for i in range(8, MAX_EARLIER + 9)]
+    assert len(query.asked) == MAX_EARLIER + 1
+
+
+def test_long_turns_are_clipped() -> None:
+    query = chat([user("a" * 9000), user("b" * 9000)]).query()
+    assert len(query.text) < 900
+    assert [len(turn) < 900 for turn in query.earlier] == [True]
+    assert query.tokens == 4500
+
+
+def test_the_size_and_the_needs_of_every_turn_are_told() -> None:
+    messages = [
+        {"role": "system", "content": "s" * 40},
+        user("a" * 80),
+        assistant("x" * 400),
+        user([{"type": "text", "text": "b" * 80}, {"type": "image_url"}]),
+        assistant("y" * 400),
+        user("c" * 40),
+        assistant(None, **CALLS),
+        {**RESULT, "content": "r" * 4000},
+    ]
+    query = chat(messages, tools=[{"type": "function"}]).query()
+    tools, both = frozenset({"tools"}), frozenset({"tools", "vision"})
+    assert query.asked == (Asked(10, 30, tools), Asked(130, 650, both), Asked(750, 760, both))
+    assert (query.tokens, query.needs) == (1760, both)
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({}, None),
+        ({"max_tokens": 100}, 100),
+        ({"max_completion_tokens": 200}, 200),
+        ({"max_completion_tokens": 200, "max_tokens": 100}, 200),
+        ({"max_completion_tokens": None, "max_tokens": 100}, 100),
+        ({"max_tokens": None}, None),
+        ({"max_tokens": 0}, None),
+        ({"max_tokens": -5}, None),
+        ({"max_tokens": 1.5}, None),
+        ({"max_tokens": "many"}, None),
+        ({"max_tokens": 10**30}, None),
+    ],
+)
+def test_the_length_of_the_answer_is_read_where_it_is_a_number(fields: dict[str, Any], tokens: int | None) -> None:
+    assert chat(**fields).query().answer_tokens == tokens
+
+
+def test_overrides_ride_along() -> None:
+    wanted = Overrides(domain="code")
+    assert chat().query(wanted).overrides == wanted
+    assert chat().query().overrides == Overrides()
+    for body in (b'{"input":"hi"}', b'{"messages":[{"role":"user","content":"hi"}]}'):
+        assert parse_route(body, wanted).overrides == wanted
 
 
 def test_the_model_asked_for_is_auto_where_none_is_named() -> None:
@@ -340,3 +483,20 @@ def test_a_route_for_nothing_is_refused(body: bytes, param: str | None) -> None:
     with pytest.raises(BadRequestError) as caught:
         parse_route(body)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (b'{"input":"x","explain":true}', True),
+        (b'{"input":"x","explain":false}', False),
+        (b'{"input":"x","explain":null}', False),
+        (b'{"input":"x"}', False),
+        (b'{"input":"say \\"explain\\":true"}', False),
+        (b'{"messages":[{"role":"user","content":"x","explain":true}]}', False),
+        (b'{"messages":[{"role":"user","content":"x"}],"explain":true}', True),
+    ],
+)
+def test_a_route_says_whether_it_is_to_be_explained(body: bytes, wanted: bool) -> None:
+    parse_route(body)
+    assert wants_explanation(body) is wanted

@@ -109,7 +109,7 @@ def test_clients_cannot_make_label_values(start: Start, servers: list[FakeServer
     counts = []
     for i in range(30):
         body: dict[str, Any] = {"model": f"made-up-{i}", "messages": HELLO}
-        headers = {"x-request-id": f"id-{i}", "x-moe-domain": f"d{i}", "user-agent": f"agent-{i}"}
+        headers = {"x-request-id": f"id-{i}", "x-moe-session": f"s{i}", "user-agent": f"agent-{i}"}
         assert httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers).status_code == 404
         counts.append(len(httpx.get(f"{gateway.url}/metrics").text.splitlines()))
     assert "made-up" not in httpx.get(f"{gateway.url}/metrics").text

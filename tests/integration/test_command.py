@@ -123,7 +123,7 @@ def own_state(tmp_path: Path) -> Path:
 
 
 def test_a_damaged_artifact_is_told_with_what_to_do(own_state: Path) -> None:
-    head = next((own_state / "router").glob("head-*.npz"))
+    head = next((own_state / "router").glob("heads-*.npz"))
     head.write_bytes(head.read_bytes()[:-10])
     line = one_line(run("serve", "--port", "0", "--state", str(own_state)))
     assert "damaged" in line
@@ -138,7 +138,7 @@ def test_a_missing_file_of_the_artifact_is_told_and_train_mends_it(tmp_path: Pat
     trained = run("train", "--config", str(config))
     assert trained.returncode == 0, trained.stderr
     assert "held out" in trained.stdout
-    next((tmp_path / ".moe-gateway" / "router").glob("head-*.npz")).unlink()
+    next((tmp_path / ".moe-gateway" / "router").glob("heads-*.npz")).unlink()
     line = one_line(run("route", "hello", "--config", str(config)))
     assert "is missing" in line
     assert "moe-gateway train" in line
@@ -152,12 +152,12 @@ def test_a_domain_of_ones_own_is_trained_on_the_way_up(tmp_path: Path) -> None:
     question = "Is an oral agreement binding under the statute of frauds?"
     result = run("route", question, "--config", str(config), "--json")
     assert result.returncode == 0, result.stderr
-    assert "embedding the corpus" in result.stderr
+    assert "fitting the transformer stage" in result.stderr
     decision = json.loads(result.stdout)
-    assert set(decision["probabilities"]) == {"bio", "legal"}
+    assert set(decision["probabilities"]) == {"code", "math", "bio", "general", "legal"}
     assert decision["domain"] == "legal"
     again = run("route", question, "--config", str(config))
-    assert "embedding" not in again.stderr
+    assert "fitting" not in again.stderr
 
 
 def test_batch_routing_answers_every_line_in_order() -> None:
@@ -197,9 +197,9 @@ def test_evaluate_measures_and_prints_json(tmp_path: Path) -> None:
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
-    report = json.loads(run("evaluate", str(path), "--json").stdout)
-    assert report["plain"]["rows"] == 4
-    assert report["plain"]["accuracy"] >= 0.75
+    report = json.loads(run("evaluate", str(path), "--json", "--quick").stdout)
+    assert report["parts"]["plain"]["rows"] == 4
+    assert report["parts"]["plain"]["accuracy"] >= 0.75
     path.write_text('{"prompt": "no label"}', "utf-8")
     assert "rows.jsonl:1" in one_line(run("evaluate", str(path)))
 

@@ -39,7 +39,7 @@ def test_auto_streams_a_real_answer_of_the_expert_that_fits(client: OpenAI, expe
     assert headers["x-moe-expert"] == expert
     assert headers["x-moe-model"] == "SmolLM2-135M-Instruct"
     assert 0 < float(headers["x-moe-confidence"]) <= 1
-    assert headers["x-moe-stage"] == "transformer"
+    assert headers["x-moe-stage"] in ("static", "transformer")
     assert headers["x-moe-attempts"] == "1"
     assert float(headers["x-moe-route-ms"]) > 0
     assert headers["x-request-id"]
@@ -140,4 +140,4 @@ def test_route_gives_the_decision_without_the_generation(default_gateway: Comman
         assert response.headers["x-moe-expert"] == decision["expert"] == "coder"
         assert sum(decision["probabilities"].values()) == pytest.approx(1, abs=0.001)
         assert {e["id"] for e in decision["experts"]} == {"coder", "mathematician", "biologist", "general"}
-        assert decision["stage"] == "transformer"
+        assert decision["stage"] in ("static", "transformer")

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import LogisticRegression
 
-from router.classifier import HEADS, Head, KernelHead, LinearHead
+from router.calibration import softmax
+from router.classifier import ALPHA, GAMMA, HEADS, C, Head, KernelHead, LinearHead
 
 Floats = NDArray[np.float32]
 Make = Callable[[int, int, int], Head]
@@ -45,7 +48,7 @@ def test_there_is_one_logit_for_each_row_and_domain(
 @settings(deadline=None)
 def test_a_head_is_built_again_from_its_arrays(seed: int, make: Make) -> None:
     head = make(seed, 3, 5)
-    again = HEADS[head.name](head.arrays())
+    again = HEADS[head.name].from_arrays(head.arrays())
     vectors = unit_rows(seed, 8, 5)
     assert again.name == head.name
     assert (again.logits(vectors) == head.logits(vectors)).all()
@@ -119,3 +122,85 @@ def test_landmarks_are_kept_in_half_precision() -> None:
 def test_every_head_is_registered_under_its_own_name() -> None:
     heads: list[Head] = [linear(1, 2, 3), kernel(1, 2, 3)]
     assert sorted(head.name for head in heads) == sorted(HEADS)
+
+
+# Fitting
+
+
+def clouds(classes: int, rows: int = 40, dimensions: int = 12, seed: int = 0) -> tuple[Floats, NDArray[np.int64]]:
+    """Overlapping clouds of vectors of length 1, the first class three times as large as the others."""
+    random = np.random.default_rng(seed)
+    labels = np.concatenate([np.full(rows * (3 if c == 0 else 1), c) for c in range(classes)])
+    vectors = random.normal(size=(classes, dimensions))[labels] + random.normal(size=(len(labels), dimensions)) * 1.5
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def one_hot(labels: NDArray[np.int64], classes: int) -> Floats:
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_the_linear_head_gives_the_probabilities_that_scikit_learn_gives(classes: int) -> None:
+    vectors, labels = clouds(classes)
+    model = LogisticRegression(C=C, class_weight="balanced", max_iter=2000).fit(vectors, labels)
+    fresh, _ = clouds(classes, seed=1)
+    probabilities = softmax(LinearHead.fit(vectors, one_hot(labels, classes)).logits(fresh))
+    assert probabilities.shape == (len(fresh), classes)
+    assert probabilities == pytest.approx(model.predict_proba(fresh), abs=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_a_label_in_shares_is_a_row_of_each_domain_in_scikit_learn(classes: int) -> None:
+    vectors, labels = clouds(classes, rows=20)
+    quarters = np.full(len(labels), 4)
+    quarters[::3] = 3  # every third row is one of the next domain by a quarter
+    targets = one_hot(labels, classes) * (quarters / 4)[:, None].astype(np.float32)
+    targets += one_hot((labels + 1) % classes, classes) * (1 - quarters / 4)[:, None].astype(np.float32)
+    rows = np.concatenate([vectors.repeat(quarters, axis=0), vectors.repeat(4 - quarters, axis=0)])
+    told = np.concatenate([labels.repeat(quarters), ((labels + 1) % classes).repeat(4 - quarters)])
+    # Four rows in place of each: a quarter of the weight, as scikit-learn's C belongs to one row.
+    model = LogisticRegression(C=C / 4, class_weight="balanced", max_iter=2000).fit(rows, told)
+    fresh, _ = clouds(classes, seed=1)
+    assert softmax(LinearHead.fit(vectors, targets).logits(fresh)) == pytest.approx(
+        model.predict_proba(fresh), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_the_kernel_head_gives_the_scores_that_scikit_learn_gives(classes: int) -> None:
+    vectors, labels = clouds(classes)
+    weights = (len(labels) / (classes * np.bincount(labels)))[labels]
+    model = KernelRidge(kernel="rbf", gamma=GAMMA, alpha=ALPHA)
+    model.fit(vectors.astype(np.float16).astype(np.float64), one_hot(labels, classes), sample_weight=weights)
+    fresh, _ = clouds(classes, seed=1)
+    fitted = KernelHead.fit(vectors, one_hot(labels, classes))
+    assert fitted.logits(fresh) == pytest.approx(model.predict(fresh.astype(np.float64)), abs=1e-3)
+    assert len(fitted.arrays()["landmarks"]) == len(vectors)
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_a_small_class_is_not_swamped_by_a_large_one(name: str) -> None:
+    vectors, labels = clouds(2, rows=60)
+    fresh, truth = clouds(2, rows=200, seed=0)
+    predicted = HEADS[name].fit(vectors, one_hot(labels, 2)).logits(fresh).argmax(axis=1)
+    assert (predicted[truth == 1] == 1).mean() > 0.7
+    assert (predicted[truth == 0] == 0).mean() > 0.7
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_a_row_of_two_domains_lies_between_them(name: str) -> None:
+    vectors, labels = clouds(3, rows=30)
+    targets = one_hot(labels, 3)
+    shared = np.flatnonzero(labels == 1)[0]
+    before = HEADS[name].fit(vectors, targets).logits(vectors[shared][None])[0]
+    targets[shared] = [0, 0.5, 0.5]
+    after = HEADS[name].fit(vectors, targets).logits(vectors[shared][None])[0]
+    assert after[2] - after[1] > before[2] - before[1]
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_a_fitted_head_has_the_name_under_which_it_is_loaded(name: str) -> None:
+    vectors, labels = clouds(2, rows=5)
+    fitted = HEADS[name].fit(vectors, one_hot(labels, 2))
+    assert fitted.name == name
+    assert fitted.logits(vectors).dtype == np.float32

@@ -13,11 +13,17 @@ from hypothesis import strategies as st
 
 from router.conversation import routed_text
 from router.dataset import (
+    ALTERNATES,
+    BARE,
     CORPUS,
     HELD_OUT_SHARE,
+    INHERITED,
+    SAME_TOPIC,
+    Example,
     Row,
     corpus_hash,
     domains_of,
+    examples_of,
     load_corpus,
     message_text,
     read_rows,
@@ -28,15 +34,26 @@ from router.errors import CorpusError
 from router.experts import BUILT_IN_DOMAINS, Domain, ExpertsFile, parse_experts
 
 STYLES = {
-    *("abstract", "ask", "chat", "compare", "data", "exam", "explain", "fix", "homework", "log", "options", "plan"),
-    *("prove", "search", "summarise", "ticket", "translate", "word", "write"),
+    *("abstract", "ask", "chat", "command", "compare", "complete", "data", "exam", "explain", "fix", "homework", "log"),
+    *("options", "passage", "plan", "prove", "roleplay", "search", "summarise", "ticket", "translate", "word", "write"),
 }
-LEAST_ROWS = 600
+KINDS = {"followup", "switch", "continue", "mixed", "tool", "system", "detour", "long", "retry"}
+TALK = "conversations"
+LEAST_ROWS = 2500
 SOME = [Row("a", "code"), Row("b", "math", frozenset({"code"})), Row("c", "code")]
 
 
+Authored = dict[str, list[dict[str, Any]]]
+
+
 @pytest.fixture(scope="module")
-def authored() -> dict[str, list[dict[str, Any]]]:
+def corpus() -> list[Row]:
+    """Every row of the corpus as it is read."""
+    return load_corpus()
+
+
+@pytest.fixture(scope="module")
+def authored() -> Authored:
     """The rows of the corpus as they were written, by file."""
     files = sorted(CORPUS.glob("*.jsonl"))
     return {path.stem: [json.loads(line) for line in path.read_text("utf-8").splitlines()] for path in files}
@@ -50,66 +67,89 @@ def lines(path: Path, *rows: object) -> Path:
 # The authored corpus
 
 
-def test_the_corpus_has_one_file_for_each_built_in_domain(authored: dict[str, list[dict[str, Any]]]) -> None:
-    assert sorted(authored) == sorted(BUILT_IN_DOMAINS)
+def prompts_of(authored: Authored) -> Authored:
+    """The files of single prompts."""
+    return {name: rows for name, rows in authored.items() if name != TALK}
 
 
-def test_every_row_of_the_corpus_is_in_the_file_of_its_domain(authored: dict[str, list[dict[str, Any]]]) -> None:
-    assert {(name, row["domain"]) for name, rows in authored.items() for row in rows} == {(n, n) for n in authored}
+def test_the_corpus_has_one_file_for_each_built_in_domain_and_one_of_conversations(authored: Authored) -> None:
+    assert sorted(authored) == sorted([*BUILT_IN_DOMAINS, TALK])
 
 
-def test_the_corpus_is_large_enough_and_evenly_spread(authored: dict[str, list[dict[str, Any]]]) -> None:
-    sizes = [len(rows) for rows in authored.values()]
+def test_every_prompt_of_the_corpus_is_in_the_file_of_its_domain(authored: Authored) -> None:
+    alone = prompts_of(authored)
+    assert {(name, row["domain"]) for name, rows in alone.items() for row in rows} == {(n, n) for n in alone}
+
+
+def test_the_corpus_is_large_enough_and_evenly_spread(authored: Authored) -> None:
+    sizes = [len(rows) for rows in prompts_of(authored).values()]
     assert min(sizes) >= LEAST_ROWS
-    assert max(sizes) <= 1.5 * min(sizes)
+    assert max(sizes) <= 2 * min(sizes)
+    talks = Counter(row["domain"] for row in authored[TALK])
+    assert set(talks) == set(BUILT_IN_DOMAINS)
+    assert max(talks.values()) <= 2 * min(talks.values())
 
 
-def test_a_row_of_the_corpus_has_the_keys_that_it_needs_and_no_others(
-    authored: dict[str, list[dict[str, Any]]],
-) -> None:
-    for row in (row for rows in authored.values() for row in rows):
-        assert (
-            {"prompt", "domain", "lang", "style"} <= row.keys() <= {"prompt", "domain", "lang", "style", "why", "alt"}
-        )
-        assert row["prompt"].strip()
-        assert row["why"].strip() if "why" in row else True
+def test_a_row_of_the_corpus_has_the_keys_that_it_needs_and_no_others(authored: Authored) -> None:
+    for name, rows in authored.items():
+        needed = {"domain", "lang", "style"} | ({"messages", "topic", "kind"} if name == TALK else {"prompt"})
+        for row in rows:
+            assert needed <= row.keys() <= needed | {"why", "alt", "topic"}
+            assert row["why"].strip() if "why" in row else True
+            assert row["topic"].strip() if "topic" in row else True
+            assert row["prompt"].strip() if name != TALK else row["messages"][-1]["content"].strip()
 
 
-def test_every_style_of_the_corpus_is_one_of_the_set(authored: dict[str, list[dict[str, Any]]]) -> None:
-    assert {row["style"] for rows in authored.values() for row in rows} == STYLES
+def test_every_style_of_the_corpus_is_one_of_the_set(authored: Authored) -> None:
+    assert {row["style"] for rows in prompts_of(authored).values() for row in rows} == STYLES
 
 
-def test_every_language_of_the_corpus_is_a_code_and_english_leads(authored: dict[str, list[dict[str, Any]]]) -> None:
+def test_every_conversation_is_of_a_known_kind_and_ends_with_the_user(authored: Authored) -> None:
+    assert {row["kind"] for row in authored[TALK]} == KINDS >= SAME_TOPIC | BARE
+    for row in authored[TALK]:
+        assert {message["role"] for message in row["messages"]} <= {"system", "user", "assistant", "tool"}
+        assert any(message["role"] == "user" for message in row["messages"])
+
+
+def test_every_language_of_the_corpus_is_a_code_and_english_leads(authored: Authored) -> None:
     languages = Counter(row["lang"] for rows in authored.values() for row in rows)
     assert all(re.fullmatch(r"[a-z]{2}", language) for language in languages)
     assert languages.most_common(1)[0][0] == "en"
 
 
-def test_every_language_of_the_corpus_is_there_in_every_domain(authored: dict[str, list[dict[str, Any]]]) -> None:
-    found = {name: {row["lang"] for row in rows} for name, rows in authored.items()}
+def test_every_language_of_the_corpus_is_there_in_every_domain(authored: Authored) -> None:
+    found = {name: {row["lang"] for row in rows} for name, rows in prompts_of(authored).items()}
     assert len({frozenset(languages) for languages in found.values()}) == 1
+    assert {row["lang"] for row in authored[TALK]} <= found["code"]
 
 
-def test_the_other_right_domains_of_a_row_are_known_and_not_its_own(authored: dict[str, list[dict[str, Any]]]) -> None:
+def test_the_other_right_domains_of_a_row_are_known_and_not_its_own(authored: Authored) -> None:
     for row in (row for rows in authored.values() for row in rows if "alt" in row):
         assert row["alt"]
         assert set(row["alt"]) <= set(BUILT_IN_DOMAINS) - {row["domain"]}
 
 
-def test_no_prompt_stands_twice_in_the_corpus(authored: dict[str, list[dict[str, Any]]]) -> None:
-    prompts = Counter(" ".join(row["prompt"].lower().split()) for rows in authored.values() for row in rows)
+def test_no_prompt_stands_twice_in_the_corpus(authored: Authored, corpus: list[Row]) -> None:
+    prompts = Counter(" ".join(row["prompt"].lower().split()) for rows in prompts_of(authored).values() for row in rows)
     assert [prompt for prompt, count in prompts.items() if count > 1] == []
-    texts = Counter(row.text for row in load_corpus())
+    texts = Counter(row.text for row in corpus)
     assert [text for text, count in texts.items() if count > 1] == []
 
 
-def test_the_corpus_is_read_whole(authored: dict[str, list[dict[str, Any]]]) -> None:
-    assert len(load_corpus()) == sum(map(len, authored.values()))
+def test_nothing_that_is_measured_is_trained_on(corpus: list[Row]) -> None:
+    """Not even as a turn of a conversation."""
+    taught = {example.text for row in corpus if not row.held_out for example in examples_of(row)}
+    measured = {row.text for row in corpus if row.held_out and len(row.turns) < 2}
+    assert taught & measured == set()
 
 
-def test_every_domain_of_the_corpus_is_both_trained_on_and_measured() -> None:
-    held = Counter(row.domain for row in load_corpus() if row.held_out)
-    kept = Counter(row.domain for row in load_corpus() if not row.held_out)
+def test_the_corpus_is_read_whole(authored: Authored, corpus: list[Row]) -> None:
+    assert len(corpus) == sum(map(len, authored.values()))
+
+
+def test_every_domain_of_the_corpus_is_both_trained_on_and_measured(corpus: list[Row]) -> None:
+    held = Counter(row.domain for row in corpus if row.held_out)
+    kept = Counter(row.domain for row in corpus if not row.held_out)
     for domain in BUILT_IN_DOMAINS:
         assert HELD_OUT_SHARE / 2 < held[domain] / (held[domain] + kept[domain]) < HELD_OUT_SHARE * 2
 
@@ -119,12 +159,34 @@ def test_every_domain_of_the_corpus_is_both_trained_on_and_measured() -> None:
 
 def test_a_row_holds_what_its_line_says(tmp_path: Path) -> None:
     full = {"prompt": " p  q ", "domain": "code", "lang": "de", "style": "fix", "alt": ["math"]}
-    more = {"part": "hard", "tags": ["typos"], "id": 7, "of": "6", "unheard": "of"}
+    more = {
+        "part": "hard",
+        "tags": ["typos"],
+        "id": 7,
+        "of": "6",
+        "source": "s",
+        "topic": "t",
+        "kind": "k",
+        "un": "heard",
+    }
     path = lines(tmp_path / "x.jsonl", {**full, **more}, {"prompt": "r", "domain": "bio"})
     assert list(read_rows(path)) == [
-        Row("p q", "code", frozenset({"math"}), "de", "fix", "hard", frozenset({"typos"}), "7", "6"),
-        Row("r", "bio"),
+        Row(
+            *("p q", "code", frozenset({"math"}), "de", "fix", "hard", frozenset({"typos"})),
+            *("7", "6", "s", "t", "k", ("p q",)),
+        ),
+        Row("r", "bio", turns=("r",)),
     ]
+
+
+def test_a_conversation_keeps_the_users_turns_and_their_labels(tmp_path: Path) -> None:
+    said = [("user", "Sort a list"), ("assistant", "sorted(x)"), ("user", " "), ("user", "And  mitosis?")]
+    messages = [{"role": role, "content": content} for role, content in said]
+    row = {"messages": messages, "domain": "bio", "turn_domains": ["code", "code", "bio"]}
+    (read,) = read_rows(lines(tmp_path / "x.jsonl", row))
+    assert (read.turns, read.turn_domains) == (("Sort a list", "And mitosis?"), ("code", "bio"))
+    with pytest.raises(CorpusError, match=r"x.jsonl:1: .*2 labels for 3 user turns"):
+        list(read_rows(lines(tmp_path / "x.jsonl", row | {"turn_domains": ["code", "bio"]})))
 
 
 def test_a_row_may_be_a_conversation(tmp_path: Path) -> None:
@@ -314,24 +376,108 @@ def experts(domains: str, extra: str = "") -> ExpertsFile:
 LEGAL = "domains: {legal: {examples: [tort  law, b, c, d, e]}}"
 
 
-def test_without_a_file_the_whole_corpus_is_trained_on() -> None:
+def test_without_a_file_the_whole_corpus_is_trained_on(corpus: list[Row]) -> None:
     assert training_rows(None, SOME) == SOME
-    assert training_rows() == load_corpus()
+    assert [row.text for row in training_rows()] == [row.text for row in corpus]
 
 
-def test_only_the_domains_of_the_file_are_trained_on() -> None:
-    assert training_rows(experts("math"), SOME) == [SOME[1]]
-    assert {row.domain for row in training_rows(experts("code, bio"))} == {"code", "bio"}
+def test_every_built_in_domain_is_trained_on_whoever_serves_it() -> None:
+    assert training_rows(experts("math"), SOME) == training_rows(experts("code, bio"), SOME) == SOME
 
 
 def test_the_examples_of_the_file_are_trained_on_as_they_will_be_routed() -> None:
     rows = training_rows(experts("code, legal", LEGAL), SOME)
-    assert rows == [SOME[0], SOME[2], *(Row(text, "legal") for text in ("tort law", "b", "c", "d", "e"))]
+    assert rows == [*SOME, *(Row(text, "legal") for text in ("tort law", "b", "c", "d", "e"))]
 
 
 def test_examples_of_a_built_in_domain_join_its_corpus() -> None:
     rows = training_rows(experts("code", "domains: {code: {examples: [mine]}}"), SOME)
-    assert [row.text for row in rows] == ["a", "c", "mine"]
+    assert rows == [*SOME, Row("mine", "code")]
+
+
+# Examples
+
+
+def told(row: Row) -> list[tuple[str, dict[str, float]]]:
+    """The texts that a row teaches, and the domains of each."""
+    return [(example.text, {d: round(s, 6) for d, s in example.shares.items() if s}) for example in examples_of(row)]
+
+
+def talk(kind: str, alternates: frozenset[str] = frozenset()) -> Row:
+    turns = ("Sort a list", "thanks", "and reversed?")
+    return Row(" ".join(turns), "code", alternates, "de", topic="algorithms", kind=kind, turns=turns)
+
+
+def test_a_prompt_teaches_its_text() -> None:
+    row = Row("a", "code", language="de", topic="t", turns=("a",))
+    assert list(examples_of(row)) == [Example("a", {"code": 1.0}, "t", "de", row.held_out)]
+    assert told(Row("a", "zoo")) == [("a", {"zoo": 1.0})]
+
+
+def test_alternates_have_a_share_of_the_label_together() -> None:
+    shares = {"math": round(1 - ALTERNATES, 6), "code": round(ALTERNATES / 2, 6), "bio": round(ALTERNATES / 2, 6)}
+    assert told(Row("a", "math", frozenset({"code", "bio"}))) == [("a", shares)]
+    assert told(Row("a", "math", frozenset({"math"}))) == [("a", {"math": 1.0})]
+
+
+def test_where_every_domain_is_right_all_have_the_same() -> None:
+    everywhere = Row("hello", "general", frozenset({"code", "math", "bio"}))
+    assert told(everywhere) == [("hello", dict.fromkeys(BUILT_IN_DOMAINS, 0.25))]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_conversation_teaches_its_last_turn_and_its_first_where_that_has_the_same_domain(kind: str) -> None:
+    texts = [text for text, _ in told(talk(kind))]
+    assert texts == (["Sort a list"] if kind in SAME_TOPIC else []) + ["and reversed?"]
+    assert told(talk(kind))[0][1] == {"code": 1.0} or kind not in SAME_TOPIC
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_bare_follow_up_is_taught_to_say_little(kind: str) -> None:
+    last = told(talk(kind))[-1][1]
+    if kind in BARE:
+        assert last == {d: round(INHERITED / 4 + (1 - INHERITED) * (d == "code"), 6) for d in BUILT_IN_DOMAINS}
+    else:
+        assert last == {"code": 1.0}
+
+
+def test_the_alternates_of_a_conversation_are_those_of_every_turn_it_teaches() -> None:
+    first, last = told(talk("continue", frozenset({"math"})))
+    assert first[1] == last[1] == {"code": round(1 - ALTERNATES, 6), "math": ALTERNATES}
+
+
+ROWS = st.builds(
+    Row,
+    text=st.text(min_size=1, max_size=9),
+    domain=st.sampled_from(BUILT_IN_DOMAINS),
+    alternates=st.frozensets(st.sampled_from(BUILT_IN_DOMAINS)),
+    kind=st.sampled_from(["", *sorted(KINDS)]),
+    topic=st.sampled_from(["", "t"]),
+    language=st.sampled_from(["en", "ja"]),
+    turns=st.lists(st.text(min_size=1, max_size=9), max_size=4).map(tuple),
+)
+
+
+@given(ROWS)
+@settings(deadline=None)
+def test_the_shares_of_an_example_sum_to_one_and_its_own_domain_has_most(row: Row) -> None:
+    examples = list(examples_of(row))
+    assert examples
+    for example in examples:
+        target = example.target(BUILT_IN_DOMAINS)
+        assert sum(target) == pytest.approx(1)
+        assert min(target) >= 0
+        assert target[BUILT_IN_DOMAINS.index(row.domain)] == pytest.approx(max(target))
+        assert (example.topic, example.language, example.held_out) == (row.topic, row.language, row.held_out)
+        assert example.text in (row.text, *row.turns)
+
+
+def test_a_target_has_the_shares_in_the_order_of_the_domains() -> None:
+    example = Example("a", {"code": 0.7, "math": 0.3})
+    assert example.target(["bio", "math", "code"]) == [0.0, 0.3, 0.7]
+
+
+# What names a training set
 
 
 @given(st.permutations(SOME))
@@ -362,4 +508,9 @@ def test_what_is_not_trained_on_does_not_change_the_hash() -> None:
 @settings(deadline=None)
 def test_the_labels_of_rows_come_in_the_order_that_an_experts_file_has(domains: list[str]) -> None:
     file = ExpertsFile.model_construct(version=1, experts={}, domains=dict.fromkeys(domains, Domain()))
-    assert domains_of(Row("t", domain) for domain in domains) == file.domain_names
+    assert domains_of(Row("t", domain) for domain in [*domains, *BUILT_IN_DOMAINS]) == file.domain_names
+
+
+def test_only_labels_that_rows_have_are_labels() -> None:
+    assert domains_of([Row("t", "zoo"), Row("t", "math"), Row("t", "code"), Row("u", "zoo")]) == ("code", "math", "zoo")
+    assert domains_of([]) == ()

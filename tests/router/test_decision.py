@@ -29,6 +29,12 @@ def test_of_equally_probable_domains_the_first_is_meant() -> None:
     assert Scores({"b": 0.5, "a": 0.5}, "transformer").domain == "b"
 
 
+def test_the_runner_up_is_the_second_most_probable() -> None:
+    assert Scores({"a": 0.2, "b": 0.5, "c": 0.3}, "static").runner_up == "c"
+    assert Scores({"b": 0.5, "a": 0.5}, "static").runner_up == "a"
+    assert Scores({"a": 1.0}, "static").runner_up is None
+
+
 def test_a_query_for_no_model_in_particular_is_routed() -> None:
     query = Query("text")
     assert (query.requested_model, query.needs, query.tokens, query.least_tokens) == ("auto", frozenset(), 0, 0)
@@ -55,12 +61,20 @@ def test_the_summary_of_a_decision_without_classifying_has_no_domain() -> None:
 def test_a_described_decision_adds_the_arithmetic_of_every_expert() -> None:
     described = ROUTED.described()
     assert ROUTED.summary().items() <= described.items()
+    assert (described["runner_up"], described["doubt"], described["language"]) == ("math", None, "")
+    assert described["switched"] is None
     assert described["fallbacks"] == ["general", "counter"]
     assert described["artifact"] == "abc"
     assert described["experts"] == [
         {"id": "coder", "expected_quality": 0.8, "price": 1.5, "refused": None},
         {"id": "general", "expected_quality": None, "price": None, "refused": "cannot do tools"},
     ]
+
+
+def test_a_described_decision_says_doubt_language_and_switch() -> None:
+    doubted = Scores({"code": 0.9, "math": 0.1}, "static", "unreadable_language", "my")
+    described = dataclasses.replace(ROUTED, scores=doubted, switched="window").described()
+    assert (described["doubt"], described["language"], described["switched"]) == ("unreadable_language", "my", "window")
 
 
 @pytest.mark.parametrize("decision", [ROUTED, PINNED], ids=["routed", "pinned"])

@@ -126,7 +126,12 @@ def test_what_is_left_out_has_its_default() -> None:
     assert (expert.timeouts.connect, expert.timeouts.first_byte) == (2.0, 60.0)
     assert (expert.timeouts.idle, expert.timeouts.total) == (30.0, 600.0)
     assert (expert.price, expert.context_window, expert.max_in_flight) == (None, None, None)
-    assert (expert.capabilities, expert.fallbacks) == (frozenset(), ())
+    assert (expert.capabilities, expert.fallbacks, expert.languages) == (frozenset(), (), frozenset())
+
+
+def test_an_expert_may_be_a_specialist_of_languages() -> None:
+    file = parse_experts(GOOD.replace("capabilities: [tools, json_schema]", "languages: [ja, no]"))
+    assert file.experts["coder"].languages == {"ja", "no"}
 
 
 def test_only_the_embedded_engine_makes_a_stand_in() -> None:
@@ -306,6 +311,14 @@ WRONG = [
     ("500ms", "[2s]", "[2s]", "experts.coder.timeouts.connect", "valid number"),
     ("10m", "''", "timeouts", "experts.coder.timeouts.total", "'' is not a duration"),
     # shapes
+    (
+        "[tools, json_schema]",
+        "[tools]\n    languages: [ja, Japanese]",
+        "Japanese",
+        "experts.coder.languages.1",
+        "two letters",
+    ),
+    ("[tools, json_schema]", "[tools]\n    languages: [JA]", "JA", "experts.coder.languages.0", "such as ja"),
     ("[tools, json_schema]", "[tools, flying]", "flying", "experts.coder.capabilities.1", "'tools', 'json_schema'"),
     ("{embedded: smollm2}", "{embedded: other}", "other", "experts.general.upstream.embedded", "'smollm2'"),
     ("{embedded: smollm2}", "{}", "{}", "experts.general.upstream", "give exactly one of vllm: [URL, …] and embedded"),
@@ -480,10 +493,11 @@ def test_a_domain_that_an_expert_does_not_name_counts_less_and_more_for_the_fall
     assert file.quality("general", "bio") == FALLBACK_OTHER_QUALITY
 
 
-def test_the_domains_are_those_declared_and_named_built_in_ones_first() -> None:
+def test_the_domains_are_the_built_in_ones_whoever_serves_them_then_those_that_the_file_adds() -> None:
+    assert "bio" not in GOOD
+    assert parse_experts(good()).domain_names == ("code", "math", "bio", "general", "legal")
     file = parse_experts(good("[general, legal]", "[legal, general, bio]"))
     assert file.domain_names == ("code", "math", "bio", "general", "legal")
-    assert parse_experts(good()).domain_names == ("code", "math", "general", "legal")
 
 
 def test_prices_are_compared_by_three_tokens_in_for_one_out() -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router.encoder import FILES, MAX_TOKENS, TransformerEncoder
+from router.encoder import FILES, MAX_TOKENS, STATIC_TOKENS, StaticEncoder, TransformerEncoder, quantised
 from router.errors import RouterError
-from router.export import DEFAULT_ENCODER, export_encoder, load_sentence_transformer
+from router.export import DEFAULT_ENCODER, export_encoder, export_reader, export_static, load_sentence_transformer
+from router.finetune import Reader
+from tests.fakes.bert import WIDTH, tiny_model
 
 # Loading and exporting a model sets off deprecation warnings inside torch itself.
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore")]
@@ -80,6 +82,79 @@ def test_an_unknown_model_is_refused_by_name(tmp_path: Path, name: str) -> None:
 def test_a_folder_that_holds_no_model_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(RouterError, match=f"the encoder '{tmp_path}' cannot be loaded"):
         load_sentence_transformer(str(tmp_path))
+
+
+# What was fine-tuned and distilled here
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """A small reader with a word more than its model came with."""
+    model = tiny_model(tmp_path_factory.mktemp("bert"))
+    made = Reader(model[0].auto_model, model.tokenizer, 4)
+    made.add([("schleife", True)], [made.network.get_input_embeddings().weight.data[7]])
+    return made
+
+
+@pytest.fixture(scope="module")
+def exported_reader(reader: Reader, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_reader("Taught", reader, tmp_path_factory.mktemp("reader"))
+
+
+def test_an_exported_reader_is_the_folder_that_serving_reads(exported_reader: Path) -> None:
+    assert {path.name for path in exported_reader.iterdir()} == set(FILES)
+    assert list(exported_reader.parent.iterdir()) == [exported_reader]
+    assert exported_reader.name.startswith("taught-")
+    about = json.loads((exported_reader / "encoder.json").read_text("utf-8"))
+    assert about == {"name": "Taught", "kind": "transformer", "dimensions": WIDTH, "max_tokens": MAX_TOKENS}
+
+
+def test_the_vectors_of_an_exported_reader_are_its_own(reader: Reader, exported_reader: Path) -> None:
+    texts = ["Fix the loop in my Python function", "schleife", "x", "", "Prove a theorem about primes. " * 20]
+    theirs, _ = reader.read(texts, lambda *_: None, "reading")
+    encoder = TransformerEncoder(exported_reader)
+    ours = encoder.encode(texts)
+    assert (ours * theirs).sum(axis=1).min() > 0.98
+    for batch in ([texts[0]], texts):  # of any size and length
+        assert np.array_equal(encoder.encode(batch)[0], ours[0])
+    assert abs(float(ours[0] @ ours[1])) < 0.98
+
+
+@pytest.mark.parametrize("fixture", ["exported", "exported_reader"])
+def test_an_exported_graph_holds_no_notes_of_the_exporter(request: pytest.FixtureRequest, fixture: str) -> None:
+    folder: Path = request.getfixturevalue(fixture)
+    graph = (folder / "model.onnx").read_bytes()
+    assert not [note for note in (b".py", b"stack_trace", b"site-packages") if note in graph]
+
+
+def tables(reader: Reader, seed: int = 0) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    chance = np.random.default_rng(seed)
+    (tokens, scale), (pairs, pairs_scale) = (
+        quantised(chance.normal(size=(rows, 8)).astype(np.float32)) for rows in (len(reader.tokenizer), 16)
+    )
+    hidden, bias = chance.normal(size=(6, 8)).astype(np.float32), np.ones(6, dtype=np.float32)
+    scales = {"tokens_scale": scale, "pairs_scale": pairs_scale}
+    return {"tokens": tokens, "pairs": pairs, **scales, "hidden": hidden, "bias": bias}
+
+
+def test_exported_tables_are_the_folder_that_serving_reads(reader: Reader, tmp_path: Path) -> None:
+    folder = export_static("Tables", tables(reader), reader, tmp_path)
+    assert {path.name for path in folder.iterdir()} == set(StaticEncoder.FILES)
+    about = json.loads((folder / "encoder.json").read_text("utf-8"))
+    assert about == {"name": "Tables", "kind": "static", "dimensions": 14, "max_tokens": STATIC_TOKENS}
+    vectors = StaticEncoder(folder).encode(["schleife", "loop", "schleife loop"])
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+    assert not np.allclose(vectors[0], vectors[1], atol=0.01)
+
+
+def test_the_same_content_has_the_same_folder_and_is_left_alone(reader: Reader, tmp_path: Path) -> None:
+    first = export_static("tables", tables(reader), reader, tmp_path)
+    before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in first.iterdir()}
+    assert export_static("tables", tables(reader), reader, tmp_path) == first
+    assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in first.iterdir()} == before
+    other = export_static("tables", tables(reader, seed=1), reader, tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([first, other])
+    assert first != other
 
 
 def test_without_the_extra_the_error_names_the_command_that_installs_it() -> None:

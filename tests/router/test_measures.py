@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 
 from router.calibration import expected_calibration_error, softmax
 from router.dataset import Row
-from router.measures import FLIP_TAGS, Report, score
+from router.measures import FLIP_TAGS, Report, interval, reliability, score, score_probabilities, sliced
 
 DOMAINS = ("code", "math", "bio")
 
@@ -108,6 +108,11 @@ def test_a_disturbed_row_that_is_given_another_domain_is_a_flip(tag: str) -> Non
     assert scored(rows, ["math", "math", "bio", "bio"]).flips == 0.0
 
 
+def test_a_copy_that_was_cut_short_or_translated_is_no_flip() -> None:
+    rows = [Row("a", "code", id="1"), Row("A", "code", id="2", origin="1", tags=frozenset({"trunc6"}))]
+    assert scored(rows, ["code", "math"]).flips is None
+
+
 def test_only_disturbed_rows_whose_origin_is_there_can_flip() -> None:
     rows = [
         Row("a", "code", id="1"),
@@ -121,13 +126,20 @@ def test_only_disturbed_rows_whose_origin_is_there_can_flip() -> None:
     assert "flips" not in report.summary()
 
 
-def test_flips_stand_with_the_hard_part_as_well() -> None:
+def test_flips_stand_with_the_part_of_the_disturbed_rows_as_well() -> None:
     rows = [
         Row("a", "code", id="1", part="plain"),
         Row("A", "code", id="2", origin="1", tags=frozenset({"all_caps"}), part="hard"),
     ]
     report = scored(rows, ["code", "math"])
     assert (report.flips, report.parts["hard"].flips, report.parts["plain"].flips) == (1.0, 1.0, None)
+    more = [
+        *rows,
+        Row("b", "bio", id="3", part="odd"),
+        Row("B", "bio", origin="3", tags=frozenset({"lower"}), part="odd"),
+    ]
+    report = scored(more, ["code", "math", "bio", "bio"])
+    assert (report.flips, report.parts["hard"].flips, report.parts["odd"].flips) == (0.5, 1.0, 0.0)
 
 
 def test_the_summary_has_the_headline_figures_rounded() -> None:
@@ -163,3 +175,64 @@ def test_the_figures_are_those_of_scikit_learn(cases: list[tuple[str, list[float
         assert report.per_domain[domain] == pytest.approx(expected)
     right = np.array([t == p for t, p in zip(true, predicted, strict=True)])
     assert report.ece == pytest.approx(expected_calibration_error(softmax(logits).max(axis=1), right))
+
+
+def test_a_large_source_weighs_no_more_than_a_small_one() -> None:
+    rows = [*(Row(str(i), "code", source="large") for i in range(8)), Row("x", "math", source="small"), row("bio")]
+    report = scored(rows, ["code"] * 8 + ["code", "code"])
+    assert report.source_accuracy == 0.5
+    assert scored([row("code")], ["code"]).source_accuracy is None
+
+
+def test_a_row_that_nobody_answered_is_wrong_and_stands_in_no_column() -> None:
+    report = score_probabilities([row("code"), row("code")], DOMAINS, np.array([[1.0, 0, 0], [0, 0, 0]]))
+    assert (report.accuracy, report.confusion.sum()) == (0.5, 1)
+    assert report.ece == 0.0  # nobody claimed to be sure of it
+
+
+CONFIDENT = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40)
+
+
+@given(CONFIDENT)
+def test_the_bars_of_the_diagram_are_those_of_the_calibration_error(cases: list[tuple[float, bool]]) -> None:
+    confidence, right = np.array([c for c, _ in cases]), np.array([r for _, r in cases])
+    bins = reliability(confidence, right)
+    assert sum(b.rows for b in bins) == len(cases)
+    assert all(b.low - 1e-9 <= b.confidence <= b.high + 1e-9 and 0 <= b.accuracy <= 1 for b in bins)
+    gap = sum(b.rows * abs(b.confidence - b.accuracy) for b in bins) / len(cases)
+    ece = expected_calibration_error(confidence, right)
+    assert ece == pytest.approx(gap)
+    assert 0 <= ece <= 1
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_the_interval_holds_the_share_and_narrows_with_more_rows(right: int, wrong: int) -> None:
+    rows = right + wrong
+    low, high = interval(right, rows)
+    assert 0 <= low <= (right / rows if rows else 0.5) <= high <= 1
+    if rows:
+        closer_low, closer_high = interval(100 * right, 100 * rows)
+        assert closer_high - closer_low < high - low
+
+
+def test_the_interval_is_wilsons() -> None:
+    assert interval(9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)  # as in Newcombe 1998
+    assert interval(0, 0) == (0.0, 1.0)
+
+
+def test_slices_stand_largest_first_and_a_row_may_be_in_several() -> None:
+    names = [["ja"], ["en", "typos"], ["en"], []]
+    found = sliced(names, np.array([True, True, False, False]), np.array([0.5, 0.9, 0.7, 0.1]))
+    assert list(found) == ["en", "ja", "typos"]
+    assert (found["en"]["rows"], found["en"]["accuracy"]) == (2, 0.5)
+    assert found["en"]["confidence"] == pytest.approx(0.8)
+    assert found["en"]["low"] < 0.5 < found["en"]["high"]
+
+
+def test_the_report_is_described_in_full() -> None:
+    described = scored([row("code"), row("math")], ["code", "code"]).described()
+    assert (described["accuracy"], described["f1"]) == (0.5, pytest.approx(1 / 3))
+    assert described["confusion"] == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert described["reliability"] == [
+        {"low": 13 / 15, "high": 14 / 15, "rows": 2, "confidence": pytest.approx(0.9), "accuracy": 0.5}
+    ]

@@ -1,36 +1,55 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.decision import Query, Scores
-from router.errors import NoExpertError
-from router.experts import FALLBACK_OTHER_QUALITY, OTHER_QUALITY, VIRTUAL_MODELS, ExpertsFile
+from router.decision import Scores
+from router.errors import ExtensionError
+from router.experts import VIRTUAL_MODELS, ExpertsFile
+from router.extensions import Registry
+from router.fleet import Fleet
 from router.policy import (
     CHEAP_TOLERANCE,
+    GROUP,
     POLICIES,
     TIE,
     Choice,
+    Policy,
     State,
-    able_or_raise,
+    _watched,
     best,
     best_or_tie,
-    candidates,
     cheapest_within,
+    doubtful,
     first_of,
     only_capable,
-    rank,
-    refusals,
+    policy_name,
+    sticky,
     unsure,
 )
-from tests.fakes.fleets import able, chances, fleet, fleets, price, probabilities, queries
+from router.roster import Roster
+from tests.fakes.fleets import chances, fleet, fleets, price, probabilities
+from tests.fakes.packages import Install
 
 SURE = chances(code=1.0, general=0.0)
 
 
-def state(file: ExpertsFile, scores: Scores = SURE, among: list[str] | None = None) -> State:
-    return State(file, scores, rank(file, scores, among or list(file.experts)))
+def state(
+    file: ExpertsFile,
+    scores: Scores = SURE,
+    among: list[str] | None = None,
+    latency: Mapping[str, float] | None = None,
+    previous: str | None = None,
+    switch_cost: float = 0.0,
+) -> State:
+    roster = Roster(file, list(scores.by_domain))
+    seats = [seat for seat in roster.seats if among is None or seat.id in among]
+    expected = roster.expected(scores.by_domain, seats, None)
+    return State(file, scores, expected, Fleet(latency or {}), previous, switch_cost)
 
 
 def good_at_code(**prices: tuple[float, float | None]) -> ExpertsFile:
@@ -47,35 +66,6 @@ def choose(name: str, asked: State) -> Choice:
     choice = POLICIES[name](asked)
     assert choice is not None
     return choice
-
-
-# Expected quality
-
-
-def test_expected_quality_is_weighed_by_the_chance_of_each_domain() -> None:
-    file = fleet({"a": {"domains": {"code": 0.9, "general": 0.5}}, "b": {"domains": {"code": 0.2, "general": 1.0}}})
-    assert rank(file, chances(code=0.25, general=0.75), ["a", "b"]) == pytest.approx({"a": 0.6, "b": 0.8})
-
-
-def test_a_domain_that_an_expert_does_not_name_counts_with_the_usual_figure() -> None:
-    file = fleet({"a": {"domains": {"code": 1.0}}, "b": {"domains": {"general": 1.0}}})
-    assert rank(file, chances(code=0.0, general=1.0), ["a"]) == {"a": OTHER_QUALITY}
-    assert rank(file, chances(code=1.0, general=0.0), ["b"]) == {"b": FALLBACK_OTHER_QUALITY}
-
-
-def test_the_best_stands_first_and_equal_ones_in_the_order_of_the_file() -> None:
-    file = good_at_code(low=(0.1, None), one=(0.8, None), two=(0.8, None), top=(0.9, None))
-    assert list(rank(file, SURE, list(file.experts))) == ["top", "one", "two", "low"]
-
-
-@given(fleets(), probabilities())
-@settings(deadline=None, max_examples=50)
-def test_expected_quality_lies_between_the_least_and_the_most_of_an_expert(
-    file: ExpertsFile, by_domain: dict[str, float]
-) -> None:
-    for name, expected in rank(file, Scores(by_domain, "transformer"), list(file.experts)).items():
-        qualities = [file.quality(name, domain) for domain in by_domain]
-        assert min(qualities) - 1e-9 <= expected <= max(qualities) + 1e-9
 
 
 # Single policies
@@ -111,6 +101,21 @@ def test_a_fallback_that_is_not_able_is_not_chosen_however_unsure_the_router_is(
     assert unsure(state(file, chances(code=0.5, general=0.5), among=["a", "c"])) is None
 
 
+@pytest.mark.parametrize("doubt", ["out_of_distribution", "unreadable_language"])
+@pytest.mark.parametrize("name", VIRTUAL_MODELS)
+def test_what_cannot_be_judged_goes_to_the_fallback_however_sure_it_looks(name: str, doubt: Any) -> None:
+    file = fleet({"a": {"domains": {"code": 1.0}, "price": price(0)}, "b": {"domains": {"general": 0.1}}})
+    doubted = Scores({"code": 1.0, "general": 0.0}, "static", doubt)
+    assert choose(name, state(file, doubted)) == ("b", doubt)
+
+
+def test_what_cannot_be_judged_goes_to_no_fallback_that_is_not_able() -> None:
+    file = fleet({"a": {"domains": ["code"]}, "b": {"domains": ["general"]}, "c": {"domains": ["code"]}})
+    doubted = Scores({"code": 1.0, "general": 0.0}, "static", "out_of_distribution")
+    assert doubtful(state(file, doubted, among=["a", "c"])) is None
+    assert doubtful(state(file)) is None
+
+
 def test_the_best_is_the_best_whatever_it_costs() -> None:
     assert best(state(good_at_code(dear=(0.81, 99.0), cheap=(0.8, 0.1)))) == ("dear", "best")
 
@@ -129,6 +134,22 @@ def test_a_larger_difference_is_not_a_tie() -> None:
 
 def test_a_tie_at_the_same_price_goes_to_the_better() -> None:
     assert best_or_tie(state(good_at_code(worse=(0.80, 1.0), better=(0.81, 1.0)))) == ("better", "best")
+
+
+def test_of_experts_as_good_and_as_cheap_the_faster_answers() -> None:
+    file = good_at_code(slow=(0.81, 1.0), fast=(0.80, 1.0), dear=(0.80, 2.0))
+    assert best_or_tie(state(file, latency={"slow": 0.5, "fast": 0.2, "dear": 0.1})) == ("fast", "tie")
+    assert best_or_tie(state(file, latency={"slow": 0.2, "fast": 0.5})) == ("slow", "best")
+
+
+def test_an_expert_whose_speed_is_not_known_is_tried() -> None:
+    file = good_at_code(slow=(0.81, 1.0), new=(0.80, 1.0))
+    assert best_or_tie(state(file, latency={"slow": 0.5})) == ("new", "tie")
+
+
+def test_speed_makes_up_for_no_price_and_no_quality() -> None:
+    file = good_at_code(slow=(0.9, 1.0), fast=(0.8, 1.0), dear=(0.9, 2.0))
+    assert best_or_tie(state(file, latency={"slow": 9.0, "fast": 0.1, "dear": 0.1})) == ("slow", "best")
 
 
 def test_an_expert_of_unknown_price_counts_as_the_dearest() -> None:
@@ -182,21 +203,6 @@ def test_the_only_capable_expert_answers_as_such_even_if_the_router_is_unsure(na
     assert choose(name, state(file, chances(code=0.8, general=0.2), among=[capable])) == (capable, "only_capable")
 
 
-@given(fleets(), probabilities(), queries())
-@settings(deadline=None, max_examples=60)
-def test_the_chosen_expert_is_always_able(file: ExpertsFile, by_domain: dict[str, float], query: Query) -> None:
-    allowed = able(file, query)
-    if not allowed:
-        with pytest.raises(NoExpertError):
-            able_or_raise(file, query)
-        return
-    names, refused = able_or_raise(file, query)
-    assert set(names) == allowed
-    assert set(refused) == set(file.experts) - allowed
-    expert, _ = choose(query.requested_model, state(file, Scores(by_domain, "transformer"), names))
-    assert expert in allowed
-
-
 @given(fleets(), probabilities())
 @settings(deadline=None, max_examples=50)
 def test_no_policy_gives_away_more_quality_than_it_may(file: ExpertsFile, by_domain: dict[str, float]) -> None:
@@ -237,88 +243,81 @@ def test_prices_do_not_move_the_choice_by_quality_alone(
     assert choose("auto:best", state(repriced, scores)) == choose("auto:best", state(file, scores))
 
 
-# Who is able
-
-ABLE = fleet(
-    {
-        "tools": {"domains": ["code"], "capabilities": ["tools", "json_schema"], "context_window": 4000},
-        "eyes": {"domains": ["general"], "capabilities": ["vision", "tools"], "context_window": 1000},
-        "plain": {"domains": ["math"], "context_window": 8000},
-    }
-)
+# Keeping the expert of the turn before
 
 
 @pytest.mark.parametrize(
-    ("needs", "refused"),
-    [
-        (set(), {}),
-        ({"tools"}, {"plain": "cannot do tools"}),
-        ({"vision"}, {"tools": "cannot do vision", "plain": "cannot do vision"}),
-        ({"vision", "tools"}, {"tools": "cannot do vision", "plain": "cannot do tools, vision"}),
-    ],
+    ("cost", "choice"), [(0.05, ("other", "best")), (0.2, ("kept", "sticky")), (float("inf"), ("kept", "sticky"))]
 )
-def test_an_expert_that_lacks_a_capability_is_refused_with_what_it_lacks(
-    needs: set[str], refused: dict[str, str]
+def test_the_expert_of_the_turn_before_is_left_only_where_that_gains_more_than_it_costs(
+    cost: float, choice: Choice
 ) -> None:
-    assert refusals(ABLE, Query("t", needs=frozenset(needs))) == refused
+    file = good_at_code(other=(0.9, None), kept=(0.8, None))
+    assert sticky(best)(state(file, previous="kept", switch_cost=cost)) == choice
+
+
+def test_a_gain_of_just_the_cost_is_not_worth_a_switch() -> None:
+    file = fleet({"other": {"domains": {"code": 0.75}}, "kept": {"domains": {"code": 0.5}}})
+    assert sticky(best)(state(file, chances(code=1.0), previous="kept", switch_cost=0.25)) == ("kept", "sticky")
+
+
+def test_the_expert_that_would_be_chosen_anyway_is_not_called_sticky() -> None:
+    file = good_at_code(a=(0.9, None), b=(0.8, None))
+    assert sticky(best)(state(file, previous="a", switch_cost=1.0)) == ("a", "best")
+    assert sticky(best)(state(file, switch_cost=1.0)) == ("a", "best")
+
+
+def test_an_expert_that_is_not_able_any_more_is_not_kept() -> None:
+    file = good_at_code(a=(0.9, None), b=(0.8, None), c=(0.1, None))
+    assert sticky(best)(state(file, among=["b", "c"], previous="a", switch_cost=float("inf"))) == ("b", "best")
+
+
+def test_a_policy_that_passes_keeps_nobody() -> None:
+    assert sticky(lambda _: None)(state(good_at_code(a=(0.9, None)), previous="a")) is None
+
+
+# Policies of other packages
 
 
 @pytest.mark.parametrize(
-    ("tokens", "refused"),
-    [
-        (1000, {}),
-        (1001, {"eyes": "context window of 1000 tokens"}),
-        (5000, {"eyes": "context window of 1000 tokens", "tools": "context window of 4000 tokens"}),
-    ],
+    ("said", "meant"), [("cheap", "auto:cheap"), ("auto:cheap", "auto:cheap"), ("auto", "auto"), ("mine", "auto:mine")]
 )
-def test_an_expert_whose_window_is_too_small_is_refused(tokens: int, refused: dict[str, str]) -> None:
-    assert refusals(ABLE, Query("t", tokens=tokens)) == refused
+def test_a_policy_has_its_name_with_or_without_auto(said: str, meant: str) -> None:
+    assert policy_name(said) == meant
 
 
-def test_an_expert_that_does_not_say_its_window_is_never_too_small() -> None:
-    file = fleet({"a": {"domains": ["code"]}, "b": {"domains": ["general"], "context_window": 10}})
-    assert refusals(file, Query("t", tokens=10**9, least_tokens=10**9)) == {"b": "context window of 10 tokens"}
+DEAREST = """
+def dearest(state):
+    return max(state.expected, key=state.price), "best"
+"""
 
 
-def test_where_the_estimate_leaves_nobody_the_largest_window_may_try() -> None:
-    assert able_or_raise(ABLE, Query("t", tokens=9000, least_tokens=8000))[0] == ["plain"]
+def test_another_package_adds_a_policy(install: Install) -> None:
+    install("dear-policy", GROUP, {"dearest": "dear_policy:dearest"}, {"dear_policy.py": DEAREST})
+    policies: Registry[Policy] = Registry(GROUP, {}, prefix="auto:", adapt=_watched)
+    assert list(policies) == ["auto:dearest"]
+    asked = state(good_at_code(cheap=(0.9, 1.0), dear=(0.1, 9.0)))
+    assert policies["auto:dearest"](asked) == ("dear", "best")
 
 
-def test_the_largest_window_is_that_of_the_capable() -> None:
-    query = Query("t", needs=frozenset({"tools"}), tokens=9000, least_tokens=2000)
-    assert able_or_raise(ABLE, query)[0] == ["tools"]
+@pytest.mark.parametrize(
+    "chosen",
+    ["nobody", ("nobody", "best"), ("a", "because"), ("a",), ("a", "best", 1), (["a"], "best"), 7, ("a", None)],
+    ids=repr,
+)
+def test_a_policy_that_chooses_what_there_is_not_is_told_by_name(chosen: Any) -> None:
+    with pytest.raises(ExtensionError, match="the policy auto:odd failed: it chose"):
+        _watched("auto:odd", lambda _: chosen)(state(good_at_code(a=(0.5, None))))
 
 
-def test_a_prompt_that_surely_fits_nowhere_is_refused_with_the_largest_window() -> None:
-    with pytest.raises(
-        NoExpertError, match="at least 8001 tokens long; the largest context window here is 8000"
-    ) as caught:
-        able_or_raise(ABLE, Query("t", tokens=9000, least_tokens=8001))
-    assert caught.value.lacking == "context_window"
+def test_a_policy_that_breaks_is_told_by_name_and_reason() -> None:
+    def broken(state: State) -> Choice:
+        raise ZeroDivisionError("by zero")
+
+    with pytest.raises(ExtensionError, match="the policy auto:odd failed: ZeroDivisionError: by zero"):
+        _watched("auto:odd", broken)(state(good_at_code(a=(0.5, None))))
 
 
-def test_a_capability_that_nobody_has_is_refused_with_its_name() -> None:
-    with pytest.raises(NoExpertError, match=r"it needs audio\. .*capabilities: \[audio\]") as caught:
-        able_or_raise(ABLE, Query("t", needs=frozenset({"audio", "tools"})))
-    assert caught.value.lacking == "audio"
-
-
-def test_capabilities_that_no_one_expert_has_together_are_refused() -> None:
-    with pytest.raises(NoExpertError, match="it needs json_schema, vision") as caught:
-        able_or_raise(ABLE, Query("t", needs=frozenset({"json_schema", "vision"})))
-    assert caught.value.lacking == "json_schema"
-
-
-def test_where_an_expert_has_the_capability_but_not_the_room_it_is_the_room_that_lacks() -> None:
-    with pytest.raises(NoExpertError) as caught:
-        able_or_raise(ABLE, Query("t", needs=frozenset({"tools"}), tokens=5000, least_tokens=5000))
-    assert caught.value.lacking == "context_window"
-
-
-def test_the_arithmetic_shows_every_expert_in_the_order_of_the_file() -> None:
-    file = fleet({"a": {"domains": ["code"], "price": {"input": 1, "output": 5}}, "b": {"domains": ["math"]}})
-    lines = candidates(file, {"b": 0.7}, {"a": "cannot do tools"})
-    assert [(c.expert, c.expected_quality, c.price, c.refused) for c in lines] == [
-        ("a", None, 2.0, "cannot do tools"),
-        ("b", 0.7, None, None),
-    ]
+def test_a_policy_of_another_package_may_pass() -> None:
+    assert _watched("auto:odd", lambda _: None)(state(good_at_code(a=(0.5, None)))) is None
+    assert _watched("auto:odd", lambda _: ("a", "tie"))(state(good_at_code(a=(0.5, None)))) == ("a", "tie")

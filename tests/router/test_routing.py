@@ -3,7 +3,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.artifact import PACKAGED, Artifact
-from router.decision import Query
-from router.errors import ArtifactError, NoExpertError
-from router.experts import ExpertsFile, load_experts
+from router.decision import Asked, Decision, Overrides, Query
+from router.errors import ArtifactError, NoExpertError, RouterError
+from router.experts import BUILT_IN_DOMAINS, ExpertsFile, load_experts
+from router.fleet import Fleet
 from router.routing import Router
-from tests.fakes.encoders import Spoken, saying, spoken_artifact, spoken_router
-from tests.fakes.fleets import able, fleet, fleets, price, probabilities, queries
+from tests.fakes.encoders import Spoken, Told, saying, spoken_artifact, spoken_router, told_router
+from tests.fakes.fleets import VIRTUAL, able, fleet, fleets, price, probabilities, queries
 
 ROOT = Path(__file__).parents[2]
 TRIO: dict[str, dict[str, Any]] = {
@@ -33,6 +36,29 @@ UNCLEAR = "code=0.4 math=0.3 general=0.3"
 @pytest.fixture(scope="module")
 def router() -> Router:
     return spoken_router(fleet(TRIO, floor=0.55, aliases={"gpt-4o-mini": "auto", "gpt-4": "coder"}))
+
+
+@pytest.fixture
+def told() -> Router:
+    """The same experts, and a classifier that believes what texts say; of no text it has heard yet."""
+    return told_router(fleet(TRIO, floor=0.55))
+
+
+def asked_of(router: Router) -> list[list[str]]:
+    """What went through the second stage, call by call."""
+    assert isinstance(router.classifier, Told)
+    return router.classifier.asked
+
+
+def seen_by(router: Router) -> list[list[str]]:
+    """What the encoder of a spoken router was given, call by call."""
+    (stage,) = router.artifact.stages
+    assert isinstance(stage.encoder, Spoken)
+    return stage.encoder.seen
+
+
+def experts(outcomes: Sequence[Decision | RouterError]) -> list[str | None]:
+    return [outcome.expert if isinstance(outcome, Decision) else None for outcome in outcomes]
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +77,18 @@ def test_a_prompt_goes_to_the_expert_of_its_domain(router: Router) -> None:
 def test_a_decision_carries_probabilities_that_sum_to_one_in_the_order_of_the_domains(router: Router) -> None:
     scores = router.decide(Query(ON_CODE)).scores
     assert scores is not None
-    assert list(scores.by_domain) == ["code", "math", "general"]
-    assert scores.by_domain == pytest.approx({"code": 0.9, "math": 0.0, "general": 0.1}, abs=1e-5)
+    assert list(scores.by_domain) == ["code", "math", "bio", "general"]
+    assert scores.by_domain == pytest.approx({"code": 0.9, "math": 0.0, "bio": 0.0, "general": 0.1}, abs=1e-5)
+    assert sum(scores.by_domain.values()) == pytest.approx(1)
     assert (scores.domain, scores.stage) == ("code", "transformer")
     assert scores.confidence == pytest.approx(0.9)
 
 
 def test_the_temperature_of_the_artifact_flattens_probabilities() -> None:
     (scores,) = spoken_router(fleet(TRIO), temperature=2.0).score_many(
-        [saying({"code": 0.64, "math": 0.32, "general": 0.04})]
+        [saying({"code": 0.64, "math": 0.3, "bio": 0.02, "general": 0.04})]
     )
-    roots = {"code": 0.8, "math": 0.32**0.5, "general": 0.2}
+    roots = {"code": 0.8, "math": 0.3**0.5, "bio": 0.02**0.5, "general": 0.2}
     assert scores.by_domain == pytest.approx({d: r / sum(roots.values()) for d, r in roots.items()}, abs=1e-5)
 
 
@@ -108,17 +135,16 @@ def test_a_decision_names_the_artifact_and_takes_some_time(router: Router) -> No
 
 
 def test_an_expert_that_is_asked_for_by_name_is_pinned_without_classifying(router: Router) -> None:
-    encoder = router.artifact.encoder
-    assert isinstance(encoder, Spoken)
-    seen = len(encoder.seen)
+    seen = len(seen_by(router))
     decision = router.decide(Query("not even words", requested_model="coder"))
     assert (decision.expert, decision.reason, decision.stage) == ("coder", "pinned", "none")
     assert decision.scores is None
     assert decision.fallbacks == ("general",)
-    assert len(encoder.seen) == seen
+    assert len(seen_by(router)) == seen
 
 
-def test_the_quick_way_decides_experts_by_name_and_nothing_else(router: Router) -> None:
+def test_the_quick_way_decides_experts_by_name() -> None:
+    router = spoken_router(fleet(TRIO))
     pinned = router.quick(Query("t", requested_model="coder"))
     assert pinned is not None
     assert pinned.expert == "coder"
@@ -160,9 +186,8 @@ def test_a_model_means_a_virtual_model_an_expert_or_what_its_alias_means(
 def test_many_decisions_come_in_the_order_of_the_queries_from_one_batch() -> None:
     router = spoken_router(fleet(TRIO))
     asked = [Query(ON_MATH), Query("t", requested_model="coder"), Query(ON_CODE), Query("general=1")]
-    assert [d.expert for d in router.decide_many(asked)] == ["counter", "coder", "coder", "general"]
-    assert isinstance(router.artifact.encoder, Spoken)
-    assert router.artifact.encoder.seen == [[ON_MATH, ON_CODE, "general=1"]]
+    assert experts(router.decide_many(asked)) == ["counter", "coder", "coder", "general"]
+    assert seen_by(router) == [[ON_MATH, ON_CODE, "general=1"]]
 
 
 def test_no_queries_get_no_decisions(router: Router) -> None:
@@ -212,19 +237,309 @@ def test_a_pinned_expert_falls_back_to_able_ones_only(file: ExpertsFile, pick: s
     assert set(decision.fallbacks) <= able(file, query)
 
 
+# What was scored before, and what the cheap stage is sure of
+
+
+def test_the_quick_way_decides_what_the_cheap_stage_is_sure_of(told: Router) -> None:
+    decision = told.quick(Query(ON_CODE))
+    assert decision is not None
+    assert (decision.expert, decision.stage) == ("coder", "static")
+    assert asked_of(told) == []
+
+
+def test_a_text_that_the_cheap_stage_is_not_sure_of_is_left_to_the_other(told: Router) -> None:
+    unsure = Query(f"{ON_CODE} unsure")
+    assert told.quick(unsure) is None
+    assert asked_of(told) == []
+    assert told.decide(unsure).stage == "transformer"
+
+
+def test_a_text_is_scored_once(told: Router) -> None:
+    query = Query(f"{ON_CODE} unsure")
+    decided = told.decide(query)
+    again = told.quick(query)
+    assert again is not None
+    assert (again.expert, again.scores, again.stage) == (decided.expert, decided.scores, "transformer")
+    assert told.decide(query).scores == decided.scores
+    assert asked_of(told) == [[query.text]]
+
+
+def test_a_text_that_the_cheap_stage_was_sure_of_is_not_read_again(told: Router) -> None:
+    conversation = [ON_CODE, ON_MATH, "general=1"]
+    for i, text in enumerate(conversation):
+        assert told.quick(Query(text, earlier=tuple(conversation[:i]))) is not None
+    assert isinstance(told.classifier, Told)
+    assert told.classifier.heard == conversation
+
+
+@given(fleets(), st.lists(probabilities().map(saying), min_size=1, max_size=6))
+@settings(deadline=None, max_examples=50)
+def test_the_quick_way_and_the_other_decide_alike(file: ExpertsFile, turns: list[str]) -> None:
+    query = Query(turns[-1], earlier=tuple(turns[:-1]))
+    quick, other = told_router(file).quick(query), told_router(file).decide(query)
+    assert quick is not None
+    assert quick.scores is not None
+    assert replace(quick.scores, stage="transformer") == other.scores
+    assert (quick.expert, quick.reason, quick.fallbacks) == (other.expert, other.reason, other.fallbacks)
+
+
+def test_a_conversation_is_quick_when_all_its_turns_are(told: Router) -> None:
+    conversation = Query(ON_CODE, earlier=(f"{ON_MATH} unsure",))
+    assert told.quick(conversation) is None
+    told.decide(Query(f"{ON_MATH} unsure"))
+    assert told.quick(conversation) is not None
+    assert asked_of(told) == [[f"{ON_MATH} unsure"]]
+
+
+def test_texts_that_several_queries_share_are_scored_together_and_once(told: Router) -> None:
+    first, second, third = (f"{text} unsure" for text in (ON_CODE, ON_MATH, "general=1"))
+    told.decide_many([Query(second, earlier=(first,)), Query(third, earlier=(first, second)), Query(first)])
+    assert sorted(*asked_of(told)) == sorted([first, second, third])
+
+
+def test_what_one_query_cannot_have_is_nothing_to_the_others(told: Router) -> None:
+    queries = [
+        Query(ON_CODE),
+        Query(ON_CODE, needs=frozenset({"audio"})),
+        Query(ON_MATH),
+        Query("t", requested_model="counter", tokens=10**6, overrides=Overrides(max_cost_usd=0.001)),
+        Query("t", requested_model="counter"),
+    ]
+    outcomes = told.decide_many(queries)
+    assert experts(outcomes) == ["coder", None, "counter", None, "counter"]
+    assert [type(outcome) for outcome in (outcomes[1], outcomes[3])] == [NoExpertError, NoExpertError]
+    with pytest.raises(NoExpertError):
+        told.quick(queries[1])
+
+
+# Conversations
+
+PAIR: dict[str, dict[str, Any]] = {
+    "coder": {"domains": {"code": 0.9, "math": 0.5}},
+    "other": {"domains": {"code": 0.5, "math": 0.56}},
+}
+SEEING: dict[str, dict[str, Any]] = {
+    "coder": {"domains": {"code": 0.9}, "context_window": 1000},
+    "seer": {"domains": {"code": 0.7}, "capabilities": ["vision"], "context_window": 1000},
+    "reader": {"domains": {"general": 0.7}},
+}
+FOLLOW_UP = "and now make it faster"
+
+
+def test_a_follow_up_goes_where_the_conversation_is(told: Router) -> None:
+    for earlier, expert in ((ON_CODE, "coder"), (ON_MATH, "counter"), ("general=1", "general")):
+        decision = told.decide(Query(FOLLOW_UP, earlier=(earlier,)))
+        assert (decision.expert, decision.switched) == (expert, None)
+
+
+def test_a_real_change_of_topic_switches_at_once_and_says_so(told: Router) -> None:
+    decision = told.decide(Query("math=1", earlier=("code=1", FOLLOW_UP, "code=1")))
+    assert (decision.expert, decision.reason, decision.switched) == ("counter", "best", "topic")
+    assert told.decide(Query("math=1")).switched is None
+
+
+def test_an_expert_is_not_left_for_less_than_its_cache_is_worth() -> None:
+    router = told_router(fleet(PAIR))
+    text, earlier = "math=1", ("code=1",)
+    short = router.decide(Query(text, earlier=earlier, asked=(Asked(0, 10), Asked(20, 30))))
+    long = router.decide(Query(text, earlier=earlier, asked=(Asked(0, 10), Asked(8000, 8010))))
+    assert (short.expert, short.reason, short.switched) == ("other", "best", "topic")
+    assert (long.expert, long.reason, long.switched) == ("coder", "sticky", None)
+
+
+def test_what_is_new_was_never_in_a_cache() -> None:
+    pasted = Query("math=1", earlier=("code=1",), tokens=9000, asked=(Asked(0, 10), Asked(20, 9000)))
+    assert told_router(fleet(PAIR)).decide(pasted).expert == "other"
+
+
+def test_inside_a_tool_loop_the_expert_of_the_last_turn_stays() -> None:
+    router = told_router(fleet(PAIR))
+    turn = Query("math=1", earlier=("code=1",), asked=(Asked(0, 10), Asked(20, 30)))
+    loop = replace(turn, continues=True, tokens=9000)
+    assert router.decide(turn).expert == "other"
+    assert (router.decide(loop).expert, router.decide(loop).switched) == ("other", None)
+    kept = replace(loop, asked=(Asked(0, 10), Asked(8000, 8010)))
+    assert (router.decide(kept).expert, router.decide(kept).reason) == ("coder", "sticky")
+
+
+def test_the_reason_inside_a_tool_loop_is_sticky_only_where_another_would_be_chosen_now(told: Router) -> None:
+    assert told.decide(Query("code=1", continues=True)).reason == "best"
+    chosen = told_router(fleet(SEEING)).decide(
+        Query("code=1", needs=frozenset(), continues=True, asked=(Asked(0, 10, frozenset({"vision"})),))
+    )
+    assert (chosen.expert, chosen.reason) == ("seer", "sticky")
+
+
+@pytest.mark.parametrize(
+    ("query", "expert", "cause"),
+    [
+        (Query("code=1", needs=frozenset({"vision"})), "seer", "capability"),
+        (Query("code=1", tokens=5000), "reader", "window"),
+    ],
+)
+def test_a_switch_that_the_request_forces_says_what_forced_it(query: Query, expert: str, cause: str) -> None:
+    router = told_router(fleet(SEEING))
+    asked = (Asked(0, 10), Asked(20, query.tokens, query.needs))
+    for continues in (False, True):
+        then = (asked[0], Asked(20, 30)) if continues else asked
+        decision = router.decide(replace(query, earlier=("code=1",), asked=then, continues=continues))
+        assert (decision.expert, decision.switched) == (expert, cause)
+
+
+def test_a_turn_with_an_image_stays_with_who_saw_it() -> None:
+    router = told_router(fleet({"blind": {"domains": {"code": 0.71}}, **SEEING}))
+    vision = frozenset({"vision"})
+    asked = (Asked(0, 10, vision), Asked(20, 30, vision))
+    decision = router.decide(Query("code=1", needs=vision, earlier=("code=1",), asked=asked))
+    assert (decision.expert, decision.switched) == ("seer", None)
+
+
+def test_an_expert_that_went_down_is_left_and_come_back_to() -> None:
+    router = told_router(fleet(TRIO))
+    query = Query(FOLLOW_UP, earlier=("code=1",), continues=True)
+    gone = router.decide(query, Fleet(down=frozenset({"coder"})))
+    assert (gone.expert, gone.switched) == ("general", "health")
+    assert gone.fallbacks == ("counter", "coder")
+    assert {c.expert: c.refused for c in gone.candidates}["coder"] == "no replica of it can be asked now"
+    assert (router.decide(query).expert, router.decide(query).switched) == ("coder", None)
+
+
+TWINS: dict[str, dict[str, Any]] = {name: {"domains": ["code"], "price": price(1)} for name in ("one", "two")}
+SLOW_ONE = Fleet(latency={"one": 0.9, "two": 0.1})
+
+
+def test_the_faster_of_two_as_good_answers_a_request_that_stands_alone() -> None:
+    router = told_router(fleet(TWINS))
+    assert router.decide(Query("code=1")).expert == "one"
+    decision = router.decide(Query("code=1"), SLOW_ONE)
+    assert (decision.expert, decision.reason) == ("two", "tie")
+
+
+def test_what_is_measured_moves_nobody_in_mid_conversation() -> None:
+    router = told_router(fleet({name: {**about, "capabilities": ["tools"]} for name, about in TWINS.items()}))
+    conversation = Query("code=1", earlier=("code=1",))
+    loop = Query("code=1", continues=True, needs=frozenset({"tools"}))
+    for query in (conversation, loop, replace(loop, continues=False)):
+        assert router.decide(query, SLOW_ONE).expert == router.decide(query).expert == "one"
+
+
+@given(fleets(), st.lists(st.tuples(probabilities(), st.integers(0, 4000)), min_size=1, max_size=8), VIRTUAL)
+@settings(deadline=None, max_examples=80)
+def test_every_process_decides_alike_and_a_switch_is_told_exactly_where_the_expert_is_another(
+    file: ExpertsFile, turns: list[tuple[dict[str, float], int]], model: str
+) -> None:
+    router, size = told_router(file), 0
+    asked: list[Asked] = []
+    texts: list[str] = []
+    before: str | None = None
+    for by_domain, tokens in turns:
+        asked.append(Asked(size, size + tokens))
+        texts.append(saying(by_domain))
+        size += 2 * tokens
+        query = Query(
+            texts[-1], model, tokens=asked[-1].tokens, least_tokens=0, earlier=tuple(texts[:-1]), asked=tuple(asked)
+        )
+        decision = router.decide(query)
+        assert told_router(file).decide(query).expert == decision.expert
+        assert (decision.switched is None) == (before in (None, decision.expert))
+        assert router.decide(replace(query, continues=True)).expert == decision.expert
+        before = decision.expert
+
+
+# What a request wants otherwise
+
+
+def test_a_given_domain_takes_the_place_of_the_classification(told: Router) -> None:
+    query = Query("math=1 unsure", earlier=("general=1 unsure",), overrides=Overrides(domain="code"))
+    for decision in (told.quick(query), told.decide(query)):
+        assert decision is not None
+        assert (decision.expert, decision.reason, decision.stage) == ("coder", "pinned", "none")
+        assert decision.scores is not None
+        assert decision.scores.by_domain == {"code": 1.0, "math": 0.0, "bio": 0.0, "general": 0.0}
+        assert decision.switched is None
+    assert asked_of(told) == []
+
+
+@pytest.mark.parametrize("policy", ["cheap", "auto:cheap"])
+def test_a_given_policy_takes_the_place_of_the_virtual_models(policy: str) -> None:
+    router = told_router(
+        fleet(
+            {
+                "top": {"domains": {"code": 0.9}, "price": price(9)},
+                "low": {"domains": {"code": 0.85}, "price": price(1)},
+            }
+        )
+    )
+    assert router.decide(Query("code=1")).expert == "top"
+    decision = router.decide(Query("code=1", overrides=Overrides(policy=policy)))
+    assert (decision.expert, decision.reason) == ("low", "cheapest")
+    assert router.decide(Query("code=1", "auto:cheap", overrides=Overrides(policy="best"))).expert == "top"
+
+
+def test_a_limit_of_cost_leaves_out_who_may_cost_more(told: Router) -> None:
+    decision = told.decide(Query(ON_MATH, tokens=1000, answer_tokens=1000, overrides=Overrides(max_cost_usd=0.003)))
+    assert (decision.expert, decision.fallbacks) == ("general", ("coder",))
+    refused = {c.expert: c.refused for c in decision.candidates}["counter"]
+    assert refused == "estimated at 0.004 USD, above the 0.003 USD allowed"
+
+
+def test_a_limit_of_cost_binds_an_expert_by_name_and_its_fallbacks_as_well(told: Router) -> None:
+    pinned = Query("t", "coder", tokens=1000, answer_tokens=1000, overrides=Overrides(max_cost_usd=0.0019))
+    with pytest.raises(NoExpertError, match=r"the least estimate is 0\.002 USD, for coder"):
+        told.decide(pinned)
+    assert told.decide(replace(pinned, overrides=Overrides(max_cost_usd=0.0021))).fallbacks == ("general",)
+
+
+# Doubt and languages
+
+
+@pytest.mark.parametrize("doubt", ["out_of_distribution", "unreadable_language"])
+def test_what_cannot_be_judged_goes_to_the_fallback_and_says_why(told: Router, doubt: str) -> None:
+    decision = told.decide(Query(f"code=1 doubt={doubt}"))
+    assert (decision.expert, decision.reason) == ("general", doubt)
+    decision = told.decide(Query(f"code=1 doubt={doubt}", needs=frozenset({"tools"})))
+    assert (decision.expert, decision.reason) == ("coder", "only_capable")
+
+
+def test_a_specialist_of_a_language_is_preferred_for_it() -> None:
+    router = told_router(
+        fleet(
+            {
+                "kei": {"domains": {"code": 0.6, "general": 0.6}, "languages": ["ja"]},
+                "coder": {"domains": {"code": 0.65}},
+            }
+        )
+    )
+    experts = {said: router.decide(Query(f"code=1 {said}")).expert for said in ("language=ja", "language=en", "")}
+    assert experts == {"language=ja": "kei", "language=en": "coder", "": "coder"}
+    follow_up = router.decide(Query("code=1", earlier=("code=1 language=ja",)))
+    assert (follow_up.expert, follow_up.switched) == ("kei", None)
+    english = router.decide(Query("code=1 language=en", earlier=("code=1 language=ja",)))
+    assert (english.expert, english.switched) == ("coder", "capability")
+    assert router.decide(Query("t", requested_model="kei")).expert == "kei"
+
+
 # Artifacts
 
 
-@pytest.mark.parametrize("domains", [("code", "math"), ("code", "math", "general", "bio"), ("code", "math", "bio")])
-def test_an_artifact_for_other_domains_is_refused_with_both(domains: tuple[str, ...]) -> None:
-    with pytest.raises(
-        ArtifactError, match=f"trained for {', '.join(domains)}, experts.yaml names code, math, general"
-    ):
-        Router(fleet(TRIO), spoken_artifact(domains))
+@pytest.mark.parametrize(
+    ("domains", "named"),
+    [
+        (BUILT_IN_DOMAINS, (*BUILT_IN_DOMAINS, "legal")),
+        ((*BUILT_IN_DOMAINS, "legal"), BUILT_IN_DOMAINS),
+        ((*BUILT_IN_DOMAINS, "law"), (*BUILT_IN_DOMAINS, "legal")),
+        (("code", "math", "general"), BUILT_IN_DOMAINS),  # which nobody needs to serve to have them known
+    ],
+)
+def test_an_artifact_for_other_domains_is_refused_with_both(domains: tuple[str, ...], named: tuple[str, ...]) -> None:
+    lawyer = {"lawyer": {"domains": {"legal": 0.9}}} if "legal" in named else {}
+    said = f"trained for {', '.join(domains)}, experts.yaml names {', '.join(named)}; run: moe-gateway train"
+    with pytest.raises(ArtifactError, match=f"{said}$"):
+        Router(fleet({**TRIO, **lawyer}), spoken_artifact(domains))
 
 
 def test_an_artifact_with_the_domains_in_another_order_is_as_good() -> None:
-    router = Router(fleet(TRIO), spoken_artifact(("general", "math", "code")))
+    router = Router(fleet(TRIO), spoken_artifact(("general", "bio", "math", "code")))
     assert [router.decide(Query(text)).expert for text in (ON_CODE, ON_MATH)] == ["coder", "counter"]
 
 

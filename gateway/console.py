@@ -1,0 +1,42 @@
+"""How the command speaks: its two streams, errors, progress, JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+out, err = Console(), Console(stderr=True)
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong and leave with exit status 1."""
+    for line in message.splitlines():
+        err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+@contextmanager
+def shown_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A function (step, done, total) that draws a bar on a terminal, and elsewhere writes a line for each step."""
+    from rich.progress import Progress
+
+    bars: dict[str, Any] = {}
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in bars:
+                bars[step] = progress.add_task(step, total=total)
+                if not err.is_terminal:
+                    err.print(f"{step} …", highlight=False)
+            progress.update(bars[step], completed=done)
+
+        yield show
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

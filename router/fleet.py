@@ -1,0 +1,18 @@
+"""Fleet: what is known of the running experts at one moment, beside what experts.yaml says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A snapshot. `latency` is the seconds to an expert's first token, without the experts of which it is not known;
+    `down` are the experts of which no replica can be asked."""
+
+    latency: Mapping[str, float] = field(default_factory=dict)
+    down: frozenset[str] = frozenset()
+
+
+EMPTY_FLEET = Fleet()
