@@ -228,6 +228,7 @@ HEADS: dict[str, Callable[[Vectors, Vectors], VectorHead]] = {
     "boosting": boosting,
     "perceptron": perceptron,
 }
+SHORT = {"kernel ridge": "kernel", "20 neighbours": "20-NN", "boosting": "boosted", "perceptron": "MLP"}
 # Family -> its encoder and the heads that are tried on it.
 ENCODED = {
     "MiniLM token table": (ORIGINAL_STATIC, ("linear", "20 neighbours", "boosting")),
@@ -247,7 +248,7 @@ METHODS: dict[str, Method] = {
     "words + characters, linear": Method(LEXICAL, "both, linear", lexical(both, logistic)),
     "words + characters, SVM": Method(LEXICAL, "both, SVM", lexical(both, vector_machine)),
     **{
-        f"{family}, {head}": Method(family, head, dense(source, HEADS[head]), (source,))
+        f"{family}, {head}": Method(family, SHORT.get(head, head), dense(source, HEADS[head]), (source,))
         for family, (source, heads) in ENCODED.items()
         for head in heads
     },

@@ -94,4 +94,5 @@ def picture(found: Found) -> str:
     ]
     looks = {family: LOOKS.get(family, OTHER) for family in dict.fromkeys(p.family for p in points)}
     axis = "mean of plain macro-F1 and of hard, multilingual and conversation accuracy"
-    return scatter(points, looks, f"Right against quick: {measured}", axis)
+    foot = "a prompt of about 60 tokens, one thread, mean; at a star: the confidence from which the cheap stage answers alone"
+    return scatter(points, looks, f"Right against quick: {measured}", axis, foot)

@@ -26,11 +26,12 @@ SURENESSES = (0.0, 0.7, 0.8, 0.85, 0.9, 0.95, 1.01)
 
 
 def name_of(sure: float) -> str:
-    return f"{FAMILY}, {label_of(sure)}"
+    label = label_of(sure)
+    return f"{FAMILY}, {f'sure from {label}' if label[0].isdigit() else label}"
 
 
 def label_of(sure: float) -> str:
-    return {SURENESSES[0]: "tables only", SURENESSES[-1]: "always both"}.get(sure, f"sure from {sure:g}")
+    return {SURENESSES[0]: "tables only", SURENESSES[-1]: "always both"}.get(sure, f"{sure:g}")
 
 
 def packaged() -> Artifact:

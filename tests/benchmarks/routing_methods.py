@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +38,6 @@ COPIED, COPIES = (
     150,
     ("typos", "careless", "capitals"),
 )  # rows that are perturbed where a file has no such copies, and how
-NICE = 10
 NAMES = (*METHODS, *(routed.name_of(sure) for sure in routed.SURENESSES))
 QUIET = 20.0  # seconds between two reports of progress
 
@@ -214,18 +212,20 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str]) -> None:
     args = parsed(arguments)
-    if hasattr(os, "nice"):
-        os.nice(NICE)
     ledger = Ledger(args.cache / "figures.json")
     if args.step != "draw":
         comparison = Comparison(args, lambda line: print(line, flush=True))
         names = [name for name in NAMES if not args.only or any(part in name for part in args.only)]
         if args.step != "time":
             score_all(comparison, names, ledger)
-        if args.step != "score":
-            time_all(comparison, names, ledger)
-    args.table.write_text(markdown(ledger.whole()), "utf-8")
-    args.plot.write_text(picture(ledger.whole()), "utf-8")
+        if args.step == "score":
+            return
+        time_all(comparison, names, ledger)
+    whole = ledger.whole()
+    if not whole:
+        sys.exit("nothing is both scored and timed yet: run without --step")
+    args.table.write_text(markdown(whole), "utf-8")
+    args.plot.write_text(picture(whole), "utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -112,8 +111,6 @@ def timed(fresh: Callable[[], Ask], prompts: Sequence[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    with suppress(PermissionError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, 0, 0)  # whoever started this may have stepped back behind others
     before = psutil.Process().memory_info().rss
     served: Any = pickle.loads(Path(sys.argv[1]).read_bytes())  # noqa: S301 - written by `keep`
     fresh, prompts = served.opened(), json.loads(sys.stdin.read())

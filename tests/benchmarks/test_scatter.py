@@ -48,7 +48,7 @@ def test_names_are_text_and_the_line_goes_through_the_best() -> None:
         Point(3000, 0.9, "c & d", "two", joined=True, best=True),
         Point(4000, 0.8, "e", "two", joined=True),
     ]
-    root = ET.fromstring(scatter(points, LOOKS, 'a "title"', "right"))  # noqa: S314 - made a line above
+    root = ET.fromstring(scatter(points, LOOKS, 'a "title"', "right", "quick"))  # noqa: S314 - made a line above
     texts = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"a < b", "c & d", "e", "one", "two", 'a "title"'} <= set(texts)
     lines = {

@@ -219,3 +219,12 @@ def test_any_number_of_examples_makes_a_detector(count: int) -> None:
 def test_no_added_domain_makes_no_detector() -> None:
     assert len(Detectors.fit(CORPUS, [])) == 0
     assert Detectors.fit(CORPUS, []).weights.shape == (0, 16)
+
+
+def test_a_little_doubt_everywhere_teaches_a_cheap_encoder_no_doubt() -> None:
+    inside = np.concatenate([CORPUS, cloud(20, 7, 60)])
+    found = np.full((len(inside), 1), 0.1)
+    found[len(CORPUS) :] = 0.9
+    taught = Detectors.fit(inside, [cloud(10, 7, 10)], found)
+    assert taught.found(CORPUS).mean() < 0.03
+    assert taught.found(cloud(11, 7, 40)).mean() > 0.7
