@@ -16,8 +16,8 @@ from gateway.errors import BadRequestError, InternalError, NotFoundError
 from gateway.exchange import Exchange
 from router.decision import NO_OVERRIDES, Decision, Overrides, Query
 from router.errors import ExtensionError, NoExpertError
-from router.explain import Explainer
-from router.explanation import Explanation
+from router.explaining.explain import Explainer
+from router.explaining.explanation import Explanation
 from router.fleet import EMPTY_FLEET, Fleet
 from router.policy import POLICIES, policy_name
 from router.routing import Router

@@ -19,7 +19,7 @@ from gateway.settings import Settings
 from gateway.state import GatewayState
 from gateway.workers import embedded
 from router.experts import ExpertsFile
-from router.provision import Progress, load_or_train
+from router.training.provision import Progress, load_or_train
 
 BACKLOG = 2048
 GRACE_SECONDS = 30

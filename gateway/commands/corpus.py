@@ -16,8 +16,8 @@ from gateway.console import err, fail, out, print_json
 from router.experts import BUILT_IN_DOMAINS
 
 if TYPE_CHECKING:
-    from router.authored import Finding
-    from router.balance import Balance
+    from router.authoring.authored import Finding
+    from router.authoring.balance import Balance
 
 
 def corpus(
@@ -34,8 +34,8 @@ def corpus(
 
     Example: moe-gateway corpus --against prompts.jsonl.gz
     """
+    from router.authoring.lint import lint
     from router.dataset import CORPUS
-    from router.lint import lint
 
     for path in against or []:
         if not path.is_file():

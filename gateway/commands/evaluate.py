@@ -15,7 +15,7 @@ from gateway.commands.shared import DEFAULT_CONFIG, Config, Json, State, provisi
 from gateway.console import err, fail, out, print_json, shown_progress
 
 if TYPE_CHECKING:
-    from router.requirements import Requirement
+    from router.measuring.requirements import Requirement
 
 MOST_DOMAINS = 6  # whose confusion fits on a line of a terminal
 MOST_SLICES = 8
@@ -52,7 +52,7 @@ def evaluate(
 
 
 def _requirements(texts: Sequence[str]) -> list[Requirement]:
-    from router.requirements import Requirement, RequirementError
+    from router.measuring.requirements import Requirement, RequirementError
 
     try:
         return [Requirement.parse(text) for text in texts]
@@ -62,7 +62,7 @@ def _requirements(texts: Sequence[str]) -> list[Requirement]:
 
 def _measured(file: Path, config: Path, state: Path | None, quick: bool) -> dict[str, Any]:
     from router.dataset import read_rows, training_rows
-    from router.evaluation import Measurement
+    from router.measuring.evaluation import Measurement
 
     rows = list(read_rows(file))
     if not rows:
@@ -75,7 +75,7 @@ def _measured(file: Path, config: Path, state: Path | None, quick: bool) -> dict
 
 def _hold(requirements: Sequence[Requirement], document: Mapping[str, Any]) -> None:
     """Leaves with status 1 and a line for each requirement that is not met, with 2 where one names no figure."""
-    from router.requirements import RequirementError, figures_of, misses
+    from router.measuring.requirements import RequirementError, figures_of, misses
 
     try:
         missed = misses(requirements, figures_of(document))
@@ -86,7 +86,7 @@ def _hold(requirements: Sequence[Requirement], document: Mapping[str, Any]) -> N
 
 
 def _write_page(path: Path, document: Mapping[str, Any], file: Path, requirements: Sequence[Requirement]) -> None:
-    from router.report import About, page
+    from router.measuring.report import About, page
 
     when = datetime.datetime.now(datetime.UTC).strftime("%d %B %Y, %H:%M UTC")
     path.write_text(page(document, About(file.name, when), requirements), "utf-8")

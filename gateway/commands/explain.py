@@ -40,7 +40,7 @@ def explain(
     Example: moe-gateway explain --messages conversation.json --json
 
     --json prints what POST /v1/route answers with {"explain": true}: the decision's keys, and under explanation the
-    keys why, text, policy, stages, experts, features, nearest and conversation (router/explanation.py describes them).
+    keys why, text, policy, stages, experts, features, nearest and conversation (router/explaining/explanation.py describes them).
     """
     if text is not None and messages is None:
         query = _of_text(text)
@@ -59,7 +59,7 @@ def explained(router: Router, query: Query) -> dict[str, Any]:
 
     Raises NoExpertError where no expert is able.
     """
-    from router.explain import Explainer
+    from router.explaining.explain import Explainer
 
     target = router.resolve(query.requested_model)
     if target is None:

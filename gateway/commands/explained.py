@@ -1,5 +1,5 @@
-"""An explanation on a terminal of 100 columns. What came from a prompt was made visible before (router/explanation.py), and
-is printed as text, never as markup."""
+"""An explanation on a terminal of 100 columns. What came from a prompt was made visible before (router/explaining/
+explanation.py), and is printed as text, never as markup."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def read_config(path: Path) -> ExpertsFile:
 
 def provisioned(config: Path, state: Path | None) -> Any:
     """The router that fits the experts file, trained now where there is none."""
-    from router.provision import load_or_train
+    from router.training.provision import load_or_train
 
     with shown_progress() as progress:
         return load_or_train(read_config(config), state_folder(config, state), progress)

@@ -25,10 +25,10 @@ def train(
     Example: moe-gateway train --config experts.yaml
     """
     from router.dataset import load_corpus, training_rows
-    from router.encoders import make_encoders
-    from router.provision import check_names
-    from router.training import Recipe
-    from router.training import train as train_router
+    from router.training.encoders import make_encoders
+    from router.training.provision import check_names
+    from router.training.train import Recipe
+    from router.training.train import train as train_router
 
     file = read_config(config)
     check_names(file)

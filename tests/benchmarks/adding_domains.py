@@ -28,7 +28,7 @@ from router.calibration import expected_calibration_error
 from router.dataset import Row, load_corpus, read_rows, training_rows
 from router.encoder import Encoder
 from router.experts import BUILT_IN_DOMAINS, parse_experts
-from router.training import Recipe, train
+from router.training.train import Recipe, train
 from tests.benchmarks.detector_methods import METHODS, Score
 
 Floats = NDArray[np.float64]

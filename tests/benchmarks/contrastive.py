@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from router.dataset import Example
-from router.export import load_sentence_transformer
+from router.training.export import load_sentence_transformer
 
 ROWS = 2000
 BATCH = 32

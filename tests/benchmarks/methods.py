@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from router.calibration import Temperature
 from router.classifier import KernelHead, LinearHead
 from router.dataset import Example, Row, examples_of
-from router.encoders import STATIC, TRANSFORMER
 from router.experts import BUILT_IN_DOMAINS
+from router.training.encoders import STATIC, TRANSFORMER
 from tests.benchmarks.models import (
     Boosted,
     Calibrated,
@@ -50,7 +50,7 @@ class Lessons:
 
     @staticmethod
     def of(rows: Sequence[Row]) -> Lessons:
-        """As router.training does: every text once, conversations turn by turn."""
+        """As router/training/train.py does: every text once, conversations turn by turn."""
         unique: dict[str, Example] = {}
         for row in rows:
             for example in examples_of(row):

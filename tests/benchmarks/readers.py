@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from router.artifact import PACKAGED
 from router.dataset import Example
-from router.export import DEFAULT_ENCODER, export_encoder
+from router.training.export import DEFAULT_ENCODER, export_encoder
 from router.vectors import key_of
 from tests.benchmarks.contrastive import make_contrastive
 from tests.benchmarks.tables import make_token_table, opened

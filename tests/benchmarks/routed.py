@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from router.answers import answers_of
 from router.artifact import PACKAGED, Artifact, load_artifact
 from router.cascade import Cascade, Stage
 from router.dataset import Row
 from router.errors import RouterError
-from router.evaluation import decided, query_of, silent, turns_of
 from router.experts import BUILT_IN_DOMAINS, ExpertsFile, load_experts
 from router.language import doubt_of, language_of
+from router.measuring.answers import answers_of
+from router.measuring.evaluation import decided, query_of, silent, turns_of
 from router.routing import Router
 from tests.benchmarks.models import Floats
 from tests.benchmarks.readers import Library, NotHereError, Remembering

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from router.dataset import Row, examples_of, load_corpus, read_rows
-from router.evaluation import chosen, turns_of
 from router.experts import BUILT_IN_DOMAINS
-from router.measures import Report, pairs_of, score_probabilities
+from router.measuring.evaluation import chosen, turns_of
+from router.measuring.measures import Report, pairs_of, score_probabilities
 from router.perturb import perturbed
 from tests.benchmarks import routed
 from tests.benchmarks.methods import METHODS, Bench, Lessons

@@ -117,7 +117,7 @@ def main() -> None:
     for prompt in prompts[:WARM_UP]:
         fresh()(prompt)
     resident = psutil.Process().memory_info().rss - before
-    from router.timing import one_core  # it brings half of the router along, which is not the method's memory
+    from router.measuring.timing import one_core  # it brings half of the router along, which is not the method's memory
 
     with one_core():
         found = timed(fresh, prompts)

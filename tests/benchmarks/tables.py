@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.encoder import STATIC_TOKENS, Encoder, StaticEncoder, TransformerEncoder
-from router.export import load_sentence_transformer
+from router.training.export import load_sentence_transformer
 
 WIDTH = 256
 TOKENS_AT_ONCE = 512

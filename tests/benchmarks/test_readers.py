@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router.encoders import STATIC, TRANSFORMER
+from router.training.encoders import STATIC, TRANSFORMER
 from tests.benchmarks import readers
 from tests.benchmarks.readers import SMALLER, Library, NotHereError, Remembering, Shelf
 from tests.fakes.encoders import tiny_static

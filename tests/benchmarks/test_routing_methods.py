@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from router.dataset import Row
-from router.measures import pairs_of
+from router.measuring.measures import pairs_of
 from tests.benchmarks.routing_methods import NAMES, Ledger, Measured, copies, figures, parsed, timed_prompts
 
 ROWS = [

@@ -39,6 +39,6 @@ def tiny_bert(folder: Path) -> Path:
 
 def tiny_model(folder: Path) -> Any:
     """The same, loaded."""
-    from router.export import load_sentence_transformer
+    from router.training.export import load_sentence_transformer
 
     return load_sentence_transformer(str(tiny_bert(folder)))

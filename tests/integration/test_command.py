@@ -224,7 +224,7 @@ def test_serving_imports_neither_torch_nor_litellm_nor_scikit_learn() -> None:
         "from gateway.app import create_app\n"
         "from gateway.settings import Settings\n"
         "from router.experts import load_experts\n"
-        "from router.provision import load_or_train\n"
+        "from router.training.provision import load_or_train\n"
         "from router.decision import Query\n"
         "router = load_or_train(load_experts(Path('experts.yaml')), Path('.no-state'), lambda *a: None)\n"
         "router.decide(Query('hello'))\n"

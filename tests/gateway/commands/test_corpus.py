@@ -9,8 +9,8 @@ from typer.testing import CliRunner, Result
 from gateway.cli import app, main
 from gateway.commands.corpus import print_balance
 from gateway.console import out
-from router.authored import AuthoredRow
-from router.balance import Balance
+from router.authoring.authored import AuthoredRow
+from router.authoring.balance import Balance
 
 ROWS = [
     {

@@ -12,7 +12,7 @@ from gateway.cli import app
 from gateway.commands.evaluate import print_tables
 from gateway.console import out
 from router.dataset import Row
-from router.evaluation import Measurement
+from router.measuring.evaluation import Measurement
 from tests.fakes.classifiers import worded_router
 from tests.fakes.fleets import fleet
 

@@ -11,7 +11,7 @@ from rich.console import Console, Group
 
 from gateway.commands.explained import rendered
 from router.decision import Asked, Overrides, Query
-from router.explain import Explainer
+from router.explaining.explain import Explainer
 from router.fleet import EMPTY_FLEET, Fleet
 from router.routing import Router
 from tests.fakes.corpora import trained_on

@@ -1,0 +1,1 @@
+"""How good a router is: figures, baselines, time, and the report of them."""
