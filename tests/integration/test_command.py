@@ -102,7 +102,11 @@ def legal_examples() -> list[str]:
 
 
 def two_experts(first: str, second: str, examples: list[str]) -> str:
-    """An experts file with two domains, the second one's own: its router is trained in seconds."""
+    """The text of an experts file: an expert for the built-in domain `first`, and one for `second`, added with `examples`.
+
+    JSON, which YAML includes. Its router tells the built-in domains and `second` apart, so that no artifact is there for it:
+    the first command that needs one trains it, from the vectors that the package ships.
+    """
     return json.dumps(
         {
             "version": 1,
@@ -132,6 +136,7 @@ def test_a_damaged_artifact_is_told_with_what_to_do(own_state: Path) -> None:
     assert "moe-gateway train" in one_line(run("route", "hello", "--state", str(own_state)))
 
 
+@pytest.mark.timeout(400)  # four commands, two of which train; each has the time that `run` gives it
 def test_a_missing_file_of_the_artifact_is_told_and_train_mends_it(tmp_path: Path) -> None:
     config = tmp_path / "experts.yaml"
     config.write_text(two_experts("general", "legal", legal_examples()), "utf-8")
