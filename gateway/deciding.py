@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
-from gateway.errors import BadRequestError, InternalError, NotFoundError
+from gateway.errors import BadRequestError, BusyError, InternalError, NotFoundError
 from gateway.exchange import Exchange
 from router.decision import NO_OVERRIDES, Decision, Overrides, Query
 from router.errors import ExtensionError, NoExpertError
@@ -26,6 +26,9 @@ log = logging.getLogger("moe_gateway")
 
 # Each query of a batch is answered when the whole batch is, and a text costs the encoder some milliseconds.
 MAX_BATCH = 16
+# Being made or waiting: of some tens of milliseconds each, so that the last is still made within a second or so.
+MAX_EXPLANATIONS = 16
+RETRY_SECONDS = 1
 POLICY, DOMAIN, MAX_COST = "x-moe-policy", "x-moe-domain", "x-moe-max-cost-usd"
 # What is wrong with a request that no expert can answer: the parameter and the code that clients show.
 LACKING = {
@@ -105,6 +108,7 @@ class Decider:
         self._explainer = Explainer(router)
         # One at a time, and in a thread of their own: an explanation reads a text dozens of times, and decisions must not wait.
         self._explaining = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explainer")
+        self._explanations = 0  # being made or waiting
 
     async def decide(self, query: Query) -> Decision:
         """Raises NotFoundError for a model that is not known, BadRequestError where no expert is able, InternalError where
@@ -123,12 +127,18 @@ class Decider:
             raise _policy_failed(error) from None
 
     async def explain(self, query: Query, decision: Decision) -> Explanation:
-        """Why `decide` answered `query` with `decision`. Raises InternalError where another package's policy fails."""
+        """Why `decide` answered `query` with `decision`. Raises BusyError where MAX_EXPLANATIONS are waited for already,
+        InternalError where another package's policy fails."""
+        if self._explanations >= MAX_EXPLANATIONS:
+            raise BusyError("Too many explanations are being waited for; ask again in a moment.", RETRY_SECONDS)
         work = partial(self._explainer.explain, query, decision, self._fleet())
+        self._explanations += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._explaining, work)
         except ExtensionError as error:
             raise _policy_failed(error) from None
+        finally:
+            self._explanations -= 1
 
     def overrides(self, headers: Mapping[bytes, bytes]) -> Overrides:
         """What the request's headers want otherwise. Raises BadRequestError naming the header and what it may say."""

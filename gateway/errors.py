@@ -8,7 +8,8 @@ GatewayError                 has a status, a type, a code
 ├── BodyTooLargeError        413
 ├── RequestTimeoutError      408: the body did not arrive in time
 ├── UpstreamGatewayError     whatever is left after every expert was tried: 408, 429, 502, 503, 504
-└── InternalError            500: a fault of ours; the message says nothing of it
+├── InternalError            500: a fault of ours; the message says nothing of it
+└── BusyError                503: too many ask for the same at once; retry-after says when to come back
 SettingsError                the command line or the environment is wrong (no request is involved)
 """
 
@@ -80,6 +81,14 @@ class UpstreamGatewayError(GatewayError):
 
 class InternalError(GatewayError):
     code = "internal_error"
+
+
+class BusyError(GatewayError):
+    status, code = 503, "busy"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        """`retry_after` in seconds."""
+        super().__init__(message, headers={"retry-after": str(retry_after)})
 
 
 def error_body(message: str, kind: str, param: str | None, code: str | None) -> bytes:

@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gateway.deciding import MAX_BATCH, Batcher, Decider, decision_headers
-from gateway.errors import BadRequestError, NotFoundError
+from gateway.deciding import MAX_BATCH, MAX_EXPLANATIONS, Batcher, Decider, decision_headers
+from gateway.errors import BadRequestError, BusyError, NotFoundError
 from gateway.exchange import Exchange, Outcome
 from gateway.usage import Usage
 from router.decision import NO_OVERRIDES, Decision, Overrides, Query
 from router.errors import NoExpertError
 from router.experts import ExpertsFile
+from router.explaining.explanation import Explanation
 from router.fleet import Fleet
 from router.routing import Router
 from tests.fakes.encoders import artifact_of, identity, router_with, stage_of
@@ -420,6 +421,44 @@ async def test_a_pinned_request_does_not_wait_for_the_encoder() -> None:
     await classified
     decider.close()
     assert encoder.was_let_go
+
+
+DECIDED = router_of(FILE).decide(Query("code"))
+
+
+async def waiting(decider: Decider, encoder: HeldEncoder) -> list[asyncio.Task[Explanation]]:
+    """As many explanations as may be waited for; the encoder holds the first."""
+    tasks = [asyncio.create_task(decider.explain(Query("code"), DECIDED)) for _ in range(MAX_EXPLANATIONS)]
+    assert await asyncio.to_thread(encoder.busy.wait, 10)
+    with pytest.raises(BusyError) as caught:
+        await asyncio.wait_for(decider.explain(Query("code"), DECIDED), 5)
+    assert (caught.value.status, caught.value.headers) == (503, {"retry-after": "1"})
+    return tasks
+
+
+async def test_no_more_explanations_wait_than_may_and_each_that_was_made_leaves_its_place_to_another() -> None:
+    router, encoder = held(FILE)
+    decider = Decider(router)
+    tasks = await waiting(decider, encoder)
+    assert (await decider.decide(Query("code", "coder"))).reason == "pinned"  # a decision is no explanation
+    encoder.let_go.set()
+    assert [explanation.text for explanation in await asyncio.gather(*tasks)] == ["code"] * MAX_EXPLANATIONS
+    assert (await decider.explain(Query("again"), DECIDED)).text == "again"
+    decider.close()
+
+
+async def test_whoever_gives_up_waiting_for_an_explanation_leaves_the_place_to_another() -> None:
+    router, encoder = held(FILE)
+    decider = Decider(router)
+    tasks = await waiting(decider, encoder)
+    tasks[-1].cancel()
+    await asyncio.wait(tasks[-1:])
+    later = asyncio.create_task(decider.explain(Query("later"), DECIDED))
+    await asyncio.sleep(0)
+    encoder.let_go.set()
+    assert (await later).text == "later"
+    await asyncio.gather(*tasks[:-1])
+    decider.close()
 
 
 def exchange(**changes: object) -> Exchange:

@@ -11,6 +11,7 @@ from gateway.errors import (
     AuthenticationError,
     BadRequestError,
     BodyTooLargeError,
+    BusyError,
     GatewayError,
     InternalError,
     MethodError,
@@ -34,6 +35,7 @@ TEXTS = st.text(max_size=60)
         (RequestTimeoutError("m"), 408, "invalid_request_error", "request_timeout"),
         (BodyTooLargeError("m"), 413, "invalid_request_error", "request_too_large"),
         (InternalError("m"), 500, "api_error", "internal_error"),
+        (BusyError("m", 1), 503, "api_error", "busy"),
         (UpstreamGatewayError(503, "m", code="upstream_timeout"), 503, "upstream_error", "upstream_timeout"),
     ],
 )

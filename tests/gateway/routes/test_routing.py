@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gateway.app import create_app
+from gateway.deciding import MAX_EXPLANATIONS
 from gateway.settings import Settings
 from gateway.state import GatewayState
 from router.errors import ExtensionError
@@ -116,6 +120,39 @@ async def test_explanations_are_made_in_a_thread_that_no_decision_waits_for() ->
     assert decided.startswith("router")
     assert rest
     assert all(name.startswith("explainer") for name in rest)
+
+
+class HeldExplainer(WordEncoder):
+    """Holds the thread of explanations until it is let go; decisions go on."""
+
+    def __init__(self, domains: Sequence[str]) -> None:
+        super().__init__(domains)
+        self.let_go = threading.Event()
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if threading.current_thread().name.startswith("explainer"):
+            assert self.let_go.wait(20)
+        return super().encode(texts)
+
+
+async def test_who_asks_for_one_explanation_too_many_is_told_to_come_back_and_the_others_get_theirs() -> None:
+    domains = FILE.domain_names
+    encoder = HeldExplainer(domains)
+    app = create_app(Settings(), router_with(FILE, artifact_of(domains, stage_of(encoder, identity(len(domains), 9)))))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+        body = {"input": "code", "explain": True}
+        asked = [asyncio.create_task(http.post("/v1/route", json=body)) for _ in range(MAX_EXPLANATIONS + 1)]
+        done, rest = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        plain = await http.post("/v1/route", json={"input": "code"})
+        encoder.let_go.set()
+        explained = await asyncio.gather(*rest)
+    app.state.gateway.decider.close()
+    (refused,) = [task.result() for task in done]
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    error = refused.json()["error"]
+    assert (error["type"], error["param"], error["code"]) == ("api_error", None, "busy")
+    assert plain.status_code == 200
+    assert [answer.status_code for answer in explained] == [200] * MAX_EXPLANATIONS
 
 
 async def test_a_policy_that_fails_while_it_is_explained_is_a_fault_of_ours_that_says_nothing() -> None:
