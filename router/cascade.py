@@ -13,7 +13,7 @@ from router.classifier import Head
 from router.decision import Doubt, Scores
 from router.decision import Stage as StageName
 from router.detectors import Detectors
-from router.encoder import Encoder
+from router.encoder import Encoder, TransformerEncoder
 
 Probabilities = NDArray[np.float64]
 Language = Callable[[str], str]
@@ -72,10 +72,10 @@ class Cascade:
     def quick(self, text: str) -> Scores | None:
         """The scores where the first stage is sure or nothing can be known, else None. Takes a fraction of a millisecond.
 
-        None as well where there is but one stage and that is a transformer: it would hold up an event loop.
+        None as well where the first stage is a transformer, alone or as the cheap one: it would hold up an event loop.
         """
         first = self.stages[0]
-        if first.name == "transformer":
+        if first.name == "transformer" or isinstance(first.encoder, TransformerEncoder):
             return None
         language = self._language_of(text)
         doubt = self._doubt_of(text, language)

@@ -188,7 +188,8 @@ class RouterOptions(Part):
     confidence_floor: Annotated[float, Field(ge=0, le=1)] = 0.55
     fallback: str | None = None
     encoder: str = "moe-minilm"
-    static: str = "moe-static"  # the encoder of the cheap stage before it; empty for none
+    # The encoder of the cheap stage before it, empty for none. Were it a transformer, every decision would wait for a thread.
+    static: str = "moe-static"
     head: str = "linear"
     calibrator: str = "temperature"
 

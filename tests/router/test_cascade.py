@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from router.classifier import LinearHead
 from router.decision import Doubt, Scores
 from router.decision import Stage as StageName
 from router.detectors import Detectors
-from tests.fakes.encoders import Spoken, identity, stage_of
+from router.encoder import TransformerEncoder
+from tests.fakes.encoders import Spoken, identity, stage_of, tiny_encoder
 
 DOMAINS = ("code", "math", "bio")
 
@@ -174,6 +176,13 @@ def test_one_transformer_alone_has_no_quick_way_and_answers_everything() -> None
     assert made.quick(SURE) is None
     (scores,) = made.score_many([SURE])
     assert (scores.stage, scores.domain, scores.language, scores.doubt) == ("transformer", "math", "", None)
+
+
+def test_a_transformer_in_the_place_of_the_cheap_stage_has_no_quick_way(tmp_path: Path) -> None:
+    encoder = TransformerEncoder(tiny_encoder(tmp_path, [SURE], dimensions=len(DOMAINS)))
+    made = Cascade(DOMAINS, [stage_of(encoder, identity(len(DOMAINS)), "static", sure=0.0)])
+    assert made.quick(SURE) is None
+    assert made.score_many([SURE])[0].stage == "static"
 
 
 def test_one_static_stage_alone_answers_everything_at_once_sure_or_not() -> None:
