@@ -14,9 +14,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from router.errors import ConfigError, Problem
+from router.extensions import added
 from router.yamlfile import YamlFile
 
 VIRTUAL_MODELS = ("auto", "auto:cheap", "auto:best")
+ADDED_PREFIX, POLICY_GROUP = (
+    "auto:",
+    "moe_gateway.policies",
+)  # other packages add virtual models under that entry point group
 BUILT_IN_DOMAINS = ("code", "math", "bio", "general")
 CAPABILITIES = ("tools", "json_schema", "vision", "audio", "logprobs")
 LISTED_QUALITY = 0.9  # of an expert for a domain that it names without a figure
@@ -335,11 +340,14 @@ def _check_names(file: YamlFile, ids: Sequence[str], aliases: Mapping[str, str])
             rule = "an expert's id is 1 to 64 letters, digits, '.', '_' or '-', and not auto or none"
             yield file.problem(("experts", key), rule, at_key=True)
     targets = [*ids, *VIRTUAL_MODELS]
+    if any(name.startswith(ADDED_PREFIX) for name in (*aliases, *aliases.values())):  # else nobody looks for packages
+        targets += [name for name in added(POLICY_GROUP, ADDED_PREFIX) if name not in VIRTUAL_MODELS]
     for alias, target in aliases.items():
         if alias in targets:
             yield file.problem(("aliases", alias), "is the name of an expert or virtual model already", at_key=True)
         if target not in targets:
-            yield file.problem(("aliases", alias), f"no expert {target!r}{_nearest(target, targets)}")
+            what = "policy" if target.startswith(ADDED_PREFIX) else "expert"
+            yield file.problem(("aliases", alias), f"no {what} {target!r}{_nearest(target, targets)}")
 
 
 def _check_references(file: YamlFile, ids: Sequence[str]) -> Iterator[Problem]:

@@ -15,6 +15,15 @@ T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
+def added(group: str, prefix: str = "") -> dict[str, list[EntryPoint]]:
+    """What installed packages add under the entry point group `group`, by name after `prefix`. Nothing is imported."""
+    found: dict[str, list[EntryPoint]] = {}
+    for entry in sorted(entry_points(group=group), key=lambda e: (e.name, e.value)):
+        if _NAME.fullmatch(entry.name):
+            found.setdefault(f"{prefix}{entry.name}", []).append(entry)
+    return found
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """What is built in, then what packages add under the entry point group `group`, their names after `prefix`.
 
@@ -73,11 +82,8 @@ class Registry(Mapping[str, T], Generic[T]):
     def _entries(self) -> dict[str, list[EntryPoint]]:
         with self._lock:
             if self._found is None:
-                self._found = {}
-                for entry in sorted(entry_points(group=self._group), key=lambda e: (e.name, e.value)):
-                    name = f"{self._prefix}{entry.name}"
-                    if _NAME.fullmatch(entry.name) and name not in self._built_in:
-                        self._found.setdefault(name, []).append(entry)
+                found = added(self._group, self._prefix)
+                self._found = {name: entries for name, entries in found.items() if name not in self._built_in}
             return self._found
 
     def _load(self, name: str, entries: list[EntryPoint]) -> T:

@@ -15,13 +15,12 @@ from typing import get_args
 
 from router.decision import Reason, Scores
 from router.errors import ExtensionError
-from router.experts import ExpertsFile
+from router.experts import ADDED_PREFIX, POLICY_GROUP, ExpertsFile
 from router.extensions import Registry
 from router.fleet import EMPTY_FLEET, Fleet
 
 TIE = 0.02  # expected qualities closer than this are equal; the price decides
 CHEAP_TOLERANCE = 0.1  # how much expected quality auto:cheap gives away
-GROUP = "moe_gateway.policies"
 REASONS = frozenset(get_args(Reason))
 
 
@@ -157,12 +156,12 @@ def _is_choice(choice: object, state: State) -> bool:
 
 
 POLICIES: Registry[Policy] = Registry(
-    GROUP,
+    POLICY_GROUP,
     {
         "auto": first_of(only_capable, doubtful, unsure, best_or_tie),
         "auto:cheap": first_of(only_capable, doubtful, unsure, cheapest_within(CHEAP_TOLERANCE)),
         "auto:best": first_of(only_capable, doubtful, unsure, best),
     },
-    prefix="auto:",
+    prefix=ADDED_PREFIX,
     adapt=_watched,
 )

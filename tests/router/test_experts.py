@@ -15,6 +15,7 @@ from router.experts import (
     FALLBACK_OTHER_QUALITY,
     LISTED_QUALITY,
     OTHER_QUALITY,
+    POLICY_GROUP,
     Expert,
     ExpertsFile,
     load_experts,
@@ -33,6 +34,7 @@ from tests.fakes.documents import (
     written,
 )
 from tests.fakes.documents import Path as KeyPath
+from tests.fakes.packages import Install
 
 GOOD = """\
 version: 1
@@ -516,6 +518,29 @@ def test_an_alias_of_an_expert_whose_id_yaml_reads_as_a_number_leads_to_it() -> 
     text = GOOD.replace("  coder:", "  7:").replace("gpt-4o-mini: auto", "gpt-4o-mini: 7")
     file = parse_experts(text)
     assert file.aliases["gpt-4o-mini"] in file.experts
+
+
+def test_an_alias_may_stand_for_a_policy_that_an_installed_package_adds(install: Install) -> None:
+    install("last-policy", POLICY_GROUP, {"last": "nowhere:last"}, {})
+    text = good("gpt-4o-mini: auto", "gpt-4o-mini: auto:last")
+    assert parse_experts(text).aliases == {"gpt-4o-mini": "auto:last"}
+
+
+@pytest.mark.parametrize(
+    ("alias", "says"),
+    [
+        ("gpt-4o-mini: auto:lost", "no policy 'auto:lost'; did you mean 'auto:last'?"),
+        ("gpt-4o-mini: auto:xyzzyxyzzyx", "no policy 'auto:xyzzyxyzzyx'; known are coder, general, auto, auto:cheap"),
+        ("auto:last: coder", "is the name of an expert or virtual model already"),
+    ],
+)
+def test_an_alias_of_a_policy_that_nobody_adds_and_one_that_would_hide_a_policy_are_refused(
+    install: Install, alias: str, says: str
+) -> None:
+    install("last-policy", POLICY_GROUP, {"last": "nowhere:last", "Not a name": "nowhere:last"}, {})
+    problem = the_refusal(good("gpt-4o-mini: auto", alias))
+    assert problem.line == line_of(good(), "gpt-4o-mini")
+    assert problem.message.startswith(says)
 
 
 def test_the_digest_names_the_content() -> None:

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from router.decision import Scores
 from router.errors import ExtensionError
-from router.experts import VIRTUAL_MODELS, ExpertsFile
+from router.experts import POLICY_GROUP, VIRTUAL_MODELS, ExpertsFile
 from router.extensions import Registry
 from router.fleet import Fleet
 from router.policy import (
     CHEAP_TOLERANCE,
-    GROUP,
     POLICIES,
     TIE,
     Choice,
@@ -293,8 +292,8 @@ def dearest(state):
 
 
 def test_another_package_adds_a_policy(install: Install) -> None:
-    install("dear-policy", GROUP, {"dearest": "dear_policy:dearest"}, {"dear_policy.py": DEAREST})
-    policies: Registry[Policy] = Registry(GROUP, {}, prefix="auto:", adapt=_watched)
+    install("dear-policy", POLICY_GROUP, {"dearest": "dear_policy:dearest"}, {"dear_policy.py": DEAREST})
+    policies: Registry[Policy] = Registry(POLICY_GROUP, {}, prefix="auto:", adapt=_watched)
     assert list(policies) == ["auto:dearest"]
     asked = state(good_at_code(cheap=(0.9, 1.0), dear=(0.1, 9.0)))
     assert policies["auto:dearest"](asked) == ("dear", "best")
