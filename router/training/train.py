@@ -98,8 +98,8 @@ def train(
     said: Probabilities | None = None
     for (name, encoder, folder), own in zip(made, detectors, strict=True):
         progress(f"fitting the {name} stage", 0, 1)
-        stage = _fitted(name, encoder, vectors[encoder.name], own, said, lessons, recipe)
-        said = stage.of_vectors(vectors[encoder.name], said)
+        fitted = _fitted(name, encoder, vectors[encoder.name], own, said, lessons, recipe)
+        stage, said = _calibrated(fitted, vectors[encoder.name], said, lessons, recipe)
         stages.append((stage, folder))
         progress(f"fitting the {name} stage", 1, 1)
     about = {
@@ -159,10 +159,9 @@ def _fitted(
     lessons: _Lessons,
     recipe: Recipe,
 ) -> Stage:
-    """A stage; `before` is what the stage before it says of every text."""
-    trained, held = lessons.trained, lessons.held
-    head = HEADS[recipe.head].fit(vectors[trained], lessons.targets[trained])
-    stage = Stage(
+    """A stage that is not calibrated yet; `before` is what the stage before it says of every text."""
+    head = HEADS[recipe.head].fit(vectors[lessons.trained], lessons.targets[lessons.trained])
+    return Stage(
         name,
         encoder,
         head,
@@ -171,17 +170,33 @@ def _fitted(
         SURE if name == "static" else 0.0,
         BLEND if before is not None else 0.0,
     )
+
+
+def _calibrated(
+    stage: Stage, vectors: Floats, before: Probabilities | None, lessons: _Lessons, recipe: Recipe
+) -> tuple[Stage, Probabilities]:
+    """The stage with its calibrator, and what it says of every text, as `before` is what the stage before it says.
+
+    Where the calibrator is fitted out of fold, so is what is said of the texts that the head was trained on: the next stage
+    is then calibrated on what it will hear of a text that nobody has seen.
+    """
+    held, trained, targets = lessons.held, lessons.trained, lessons.targets
+    fit = CALIBRATORS[recipe.calibrator].fit
     # Rows whose label nobody disputes: where two labels are right, how sure one should be of the first is anybody's guess.
-    measured = held[lessons.targets[held].max(axis=1) > UNDISPUTED]
+    measured = held[targets[held].max(axis=1) > UNDISPUTED]
     if len(measured) >= LEAST_HELD_OUT:
-        logits = stage.logits(vectors[measured], None if before is None else before[measured])
-        targets = lessons.targets[measured]
-    else:
-        logits, targets = (
-            _out_of_fold(recipe.head, vectors[trained], lessons.targets[trained]),
-            lessons.targets[trained],
-        )
-    return replace(stage, calibrator=CALIBRATORS[recipe.calibrator].fit(logits, targets))
+        logits = stage.logits(vectors[measured], _at(measured, before))
+        stage = replace(stage, calibrator=fit(logits, targets[measured]))
+        return stage, stage.of_vectors(vectors, before)
+    logits = _out_of_fold(stage, recipe.head, vectors[trained], targets[trained], _at(trained, before))
+    stage = replace(stage, calibrator=fit(logits, targets[trained]))
+    said = stage.of_vectors(vectors, before)
+    said[trained] = stage.detectors.extended(stage.calibrator.probabilities(logits), vectors[trained])
+    return stage, said
+
+
+def _at(places: NDArray[np.intp], said: Probabilities | None) -> Probabilities | None:
+    return None if said is None else said[places]
 
 
 def _detectors(vectors: Sequence[Floats], lessons: _Lessons) -> list[Detectors]:
@@ -195,15 +210,16 @@ def _detectors(vectors: Sequence[Floats], lessons: _Lessons) -> list[Detectors]:
     return fitted
 
 
-def _out_of_fold(head: str, vectors: Floats, targets: Floats) -> Floats:
-    """Logits of every row from a head that did not see it."""
+def _out_of_fold(stage: Stage, head: str, vectors: Floats, targets: Floats, before: Probabilities | None) -> Floats:
+    """The stage's logits of every row, from a head that did not see it: shape (rows, domains of the head)."""
     from sklearn.model_selection import StratifiedKFold
 
     labels = targets.argmax(axis=1)
     out = np.zeros(targets.shape, dtype=np.float32)
     folds = min(FOLDS, int(np.bincount(labels).min()))
     for seen, unseen in StratifiedKFold(folds, shuffle=True, random_state=SEED).split(vectors, labels):
-        out[unseen] = HEADS[head].fit(vectors[seen], targets[seen]).logits(vectors[unseen])
+        blind = replace(stage, head=HEADS[head].fit(vectors[seen], targets[seen]))
+        out[unseen] = blind.logits(vectors[unseen], _at(unseen, before))
     return out
 
 

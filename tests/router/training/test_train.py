@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
 
 from router.artifact import PACKAGED, Artifact, load_artifact, read_manifest
 from router.calibration import CALIBRATORS, Temperature
@@ -21,12 +22,13 @@ from router.encoder import ENCODERS, Encoder, TransformerEncoder
 from router.errors import ArtifactError, CorpusError
 from router.experts import RouterOptions
 from router.measuring.measures import score_probabilities
-from router.training.train import BLEND, CHUNK, LEAST_HELD_OUT, SURE, Recipe, encode, find_encoder, train
+from router.training.train import BLEND, CHUNK, FOLDS, LEAST_HELD_OUT, SEED, SURE, Recipe, encode, find_encoder, train
 from tests.fakes.corpora import numbered_corpus, prompts, small_corpus, trained_on
 from tests.fakes.encoders import FolderEncoder, encoder_folder
 
 ROOT = Path(__file__).parents[3]
 Floats = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
 RECIPE = Recipe("tiny", "linear", "temperature", "tiny-static")
 ALONE = replace(RECIPE, cheap=None)
 Reports = list[tuple[str, int, int]]
@@ -129,6 +131,34 @@ def test_else_the_temperature_is_fitted_on_rows_that_a_head_did_not_see(there: P
     logits = artifact.stages[0].head.logits(artifact.stages[0].encoder.encode([row.text for row in kept]))
     truth = np.eye(2)[[("code", "math").index(row.domain) for row in kept]]
     assert temperature_of(artifact) > 3 * Temperature.fit(logits, truth).temperature
+
+
+def unseen(stage: Stage, vectors: Floats, targets: Floats, before: Floats64 | None) -> Floats:
+    """The stage's logits of each row from a head that did not see it; `before` is what the stage before says of the rows."""
+    out = np.zeros(targets.shape, dtype=np.float32)
+    for seen, others in StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(vectors, targets.argmax(axis=1)):
+        blind = replace(stage, head=HEADS[stage.head.name].fit(vectors[seen], targets[seen]))
+        out[others] = blind.logits(vectors[others], None if before is None else before[others])
+    return out
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_the_second_stage_is_calibrated_on_what_it_says_with_the_first_of_rows_that_neither_saw(
+    there: Path, added: bool
+) -> None:
+    # Every third label is wrong, so that what a head says of a row that it saw is far from what it says of another.
+    names = ("code", "math", "bio", "general")
+    rows = [replace(row, domain=names[i % 4]) if i % 3 == 0 else row for i, row in enumerate(small_corpus())]
+    train([*rows, *zoo()] if added else rows, RECIPE, there)
+    artifact, kept = load_artifact(there), [row for row in rows if not row.held_out]
+    targets = np.eye(4, dtype=np.float32)[[names.index(row.domain) for row in kept]]
+    vectors, before = artifact.vectors(), None
+    for stage in artifact.stages:
+        places = np.array(vectors.find(stage.encoder.name, [row.text for row in kept]), dtype=np.intp)
+        logits = unseen(stage, vectors.table(stage.encoder.name)[places], targets, before)
+        assert isinstance(stage.calibrator, Temperature)
+        assert stage.calibrator.temperature == pytest.approx(Temperature.fit(logits, targets).temperature, rel=1e-3)
+        before = stage.calibrator.probabilities(logits)
 
 
 def test_without_rows_held_out_there_are_no_figures(there: Path) -> None:
