@@ -205,6 +205,16 @@ def damaged_files(folder: Path, manifest: Manifest, below: str = "") -> list[Pat
     return [path for path, digest in wanted.items() if not path.is_file() or _sha256(path) != digest]
 
 
+def whole_encoder(folder: Path, name: str) -> Path | None:
+    """The folder of the encoder `name` of the router in `folder`; None where there is none, or not all of it."""
+    try:
+        manifest = read_manifest(folder)
+    except ArtifactError:
+        return None
+    kept = (stage.encoder_folder for stage in manifest.stages if stage.encoder == name)
+    return next((folder / k for k in kept if not damaged_files(folder, manifest, f"{k}/")), None)
+
+
 def save_artifact(
     folder: Path, stages: Sequence[tuple[Stage, Path]], vectors: Vectors, about: Mapping[str, Any]
 ) -> Manifest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from router.artifact import PACKAGED, is_of_another_format, read_manifest
+from router.artifact import PACKAGED, Manifest, is_of_another_format, read_manifest, whole_encoder
 from router.calibration import CALIBRATORS
 from router.classifier import HEADS
 from router.dataset import corpus_hash, training_rows
@@ -18,6 +18,8 @@ Progress = Callable[[str, int, int], None]
 
 def load_or_train(file: ExpertsFile, state: Path, progress: Progress) -> Router:
     """The router for `file`: one in `state` or the packaged one where it was trained on just this, else a new one in `state`.
+
+    One in `state` whose encoder is an older version of one that the package ships is made anew.
 
     Raises RouterError for an unknown head or calibrator, ArtifactError where the router that fits is damaged, and what
     train raises.
@@ -36,8 +38,9 @@ def load_or_train(file: ExpertsFile, state: Path, progress: Progress) -> Router:
         manifest = read_manifest(folder)
         stages = manifest.stages
         parts = (tuple(s.encoder for s in stages), {s.head for s in stages}, {s.calibrator for s in stages})
-        if (*parts, manifest.domains, manifest.corpus_hash) == wanted:
-            return Router.load(file, folder)
+        if (*parts, manifest.domains, manifest.corpus_hash) != wanted or (folder == own and _outdated(manifest)):
+            continue
+        return Router.load(file, folder)
     from router.training.train import Recipe, train
 
     train(rows, Recipe.of(options), own, progress)
@@ -45,6 +48,12 @@ def load_or_train(file: ExpertsFile, state: Path, progress: Progress) -> Router:
         return Router.load(file, own)
     except ArtifactError as error:
         raise ArtifactError(f"the router was trained but cannot be loaded: {error}") from error
+
+
+def _outdated(manifest: Manifest) -> bool:
+    """Whether the package ships an encoder of the same name and other content: folders are named by their content."""
+    shipped = ((stage.encoder_folder, whole_encoder(PACKAGED, stage.encoder)) for stage in manifest.stages)
+    return any(folder is not None and folder.name != kept for kept, folder in shipped)
 
 
 def check_names(file: ExpertsFile) -> None:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from router.artifact import PACKAGED, Manifest, damaged_files, kind_of, read_manifest, read_vectors, save_artifact
+from router.artifact import PACKAGED, Manifest, kind_of, read_manifest, read_vectors, save_artifact, whole_encoder
 from router.calibration import CALIBRATORS, Temperature
 from router.cascade import Probabilities, Stage
 from router.classifier import HEADS
@@ -267,15 +267,13 @@ def _vectors(encoder: Encoder, folder_name: str, texts: Sequence[str], into: Pat
 
 
 def find_encoder(name: str, into: Path, progress: Progress = silent) -> Path:
-    """The folder of the encoder `name`: the one in `into`, else the one that the package ships, else exported now."""
-    for folder in (into, PACKAGED):
-        try:
-            manifest = read_manifest(folder)
-        except ArtifactError:
-            continue
-        for stage in manifest.stages:
-            if stage.encoder == name and not damaged_files(folder, manifest, f"{stage.encoder_folder}/"):
-                return folder / stage.encoder_folder
+    """The folder of the encoder `name`: the one that the package ships, else the one in `into`, else exported now.
+
+    One of that name in `into` may be what an older version of the package shipped.
+    """
+    for folder in (PACKAGED, into):
+        if kept := whole_encoder(folder, name):
+            return kept
     progress(f"exporting the encoder {name}", 0, 1)
     folder = export_encoder(name, into)
     progress(f"exporting the encoder {name}", 1, 1)

@@ -133,6 +133,34 @@ def test_the_packaged_router_serves_again_when_the_file_is_the_shipped_one_again
     assert "zoo" in read_manifest(state / "router").domains
 
 
+@pytest.fixture
+def newer(tiny_router: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package that ships another version of the encoder `tiny`, in the folder `tiny-beef`."""
+    shipped = Path(shutil.copytree(tiny_router, tmp_path / "shipped"))
+    (shipped / "tiny-cafe").rename(shipped / "tiny-beef")
+    manifest = shipped / "manifest.json"
+    manifest.write_text(manifest.read_text("utf-8").replace("tiny-cafe", "tiny-beef"), "utf-8")
+    for room in ("provision", "train"):
+        monkeypatch.setattr(f"router.training.{room}.PACKAGED", shipped)
+    return shipped
+
+
+def test_a_router_with_an_older_version_of_a_packaged_encoder_is_made_anew_once(state: Path, newer: Path) -> None:
+    router = load_or_train(own(), state, lambda *_: None)
+    assert [stage.encoder_folder for stage in router.artifact.manifest.stages] == ["tiny-static-cafe", "tiny-beef"]
+    assert router.artifact.folder == state / "router"
+    before = times(state)
+    load_or_train(own(), state, lambda *_: None)
+    assert times(state) == before
+
+
+def test_a_packaged_encoder_that_is_damaged_makes_no_router_older(state: Path, newer: Path) -> None:
+    (newer / "tiny-beef" / "model.onnx").unlink()
+    before = times(state)
+    load_or_train(own(), state, lambda *_: None)
+    assert times(state) == before
+
+
 @pytest.mark.parametrize("file", ["heads_file", "vectors_file", "tokenizer.json"])
 def test_a_damaged_router_that_fits_is_refused_by_name(state: Path, file: str) -> None:
     folder = state / "router"

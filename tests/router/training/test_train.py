@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,8 @@ from router.cascade import Stage
 from router.classifier import HEADS
 from router.dataset import CORPUS, Row, corpus_hash
 from router.detectors import Detectors
-from router.encoder import ENCODERS, Encoder, TransformerEncoder
-from router.errors import ArtifactError, CorpusError
+from router.encoder import ENCODERS, Encoder
+from router.errors import ArtifactError, CorpusError, RouterError
 from router.experts import RouterOptions
 from router.measuring.measures import score_probabilities
 from router.training.train import BLEND, CHUNK, FOLDS, LEAST_HELD_OUT, SEED, SURE, Recipe, encode, find_encoder, train
@@ -422,26 +423,35 @@ def test_without_a_cheap_encoder_there_is_one_stage(there: Path) -> None:
     assert (stage.name, stage.sure, stage.blend) == ("transformer", 0.0, 0.0)
 
 
-def test_the_encoder_that_lies_there_is_used_first(there: Path) -> None:
-    for stage in read_manifest(there).stages:
-        assert find_encoder(stage.encoder, there) == there / stage.encoder_folder
-
-
-def test_else_the_packaged_encoder_is_used(there: Path, tmp_path: Path, packaged: Artifact) -> None:
+def test_the_packaged_encoder_is_used_first(there: Path, tmp_path: Path, packaged: Artifact) -> None:
     for stage in packaged.manifest.stages:
         found = PACKAGED / stage.encoder_folder
         assert find_encoder(stage.encoder, tmp_path / "nowhere") == found
         assert find_encoder(stage.encoder, there) == found
 
 
-def test_a_damaged_encoder_is_passed_over(tmp_path: Path, packaged: Artifact) -> None:
-    recipe = Recipe(packaged.manifest.encoder, "linear", "temperature", None)
-    folder = tmp_path / train(small_corpus("code", "bio"), recipe, tmp_path).stages[0].encoder_folder
-    assert find_encoder(recipe.encoder, tmp_path) == folder
-    (folder / "tokenizer.json").write_text("{}", "utf-8")
-    assert find_encoder(recipe.encoder, tmp_path) == PACKAGED / folder.name
-    train(small_corpus("code", "bio"), recipe, tmp_path)
-    assert isinstance(load_artifact(tmp_path).stages[0].encoder, TransformerEncoder)
+def test_an_older_version_of_a_packaged_encoder_is_passed_over(there: Path, packaged: Artifact) -> None:
+    stage = packaged.manifest.stages[-1]
+    older = encoder_folder(there.parent / "older", name=stage.encoder)
+    recipe = Recipe(stage.encoder, "linear", "temperature", None)
+    assert train(small_corpus(), recipe, there, encoders={stage.encoder: older}).stages[0].encoder_folder == older.name
+    assert find_encoder(stage.encoder, there) == PACKAGED / stage.encoder_folder
+
+
+def test_else_the_encoder_that_lies_there_is_used(there: Path) -> None:
+    for stage in read_manifest(there).stages:
+        assert find_encoder(stage.encoder, there) == there / stage.encoder_folder
+
+
+def test_a_damaged_encoder_is_passed_over(there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = Path(shutil.copytree(there, tmp_path / "shipped"))
+    monkeypatch.setattr("router.training.train.PACKAGED", shipped)
+    assert find_encoder("tiny", there) == shipped / "tiny-cafe"
+    (shipped / "tiny-cafe" / "tokenizer.json").write_text("{}", "utf-8")
+    assert find_encoder("tiny", there) == there / "tiny-cafe"
+    (there / "tiny-cafe" / "tokenizer.json").write_text("{}", "utf-8")
+    with pytest.raises(RouterError, match="tiny"):  # there is nothing left but to export it
+        find_encoder("tiny", there)
 
 
 def test_an_encoder_of_a_kind_that_nobody_adds_is_refused(tmp_path: Path) -> None:
