@@ -6,7 +6,8 @@
     vectors-<hash>.npz   the vectors of the training texts: what retraining starts from, and where neighbours are found
 
 The manifest names the others and their hashes, and is replaced last, in one step: whoever reads the folder while it is
-being retrained sees the old router or the new one, whole.
+being retrained sees the old router or the new one, whole. What it does not name any more is removed, unless a process that
+loaded it may still read from it (see holds.py).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from router.classifier import HEADS
 from router.detectors import Detectors
 from router.encoder import ENCODERS
 from router.errors import ArtifactError, RouterError
+from router.holds import Hold, remove_unheld
 from router.vectors import Vectors
 
 PACKAGED = Path(__file__).parent / "trained"
@@ -91,10 +93,11 @@ def _files_of(kind: str) -> tuple[str, ...]:
 
 
 class Artifact:
-    """A loaded router: `manifest` and `stages`, from the cheapest to the best."""
+    """A loaded router: `manifest` and `stages`, from the cheapest to the best. `hold` is on what is still to be read."""
 
-    def __init__(self, folder: Path, manifest: Manifest, stages: Sequence[Stage]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, stages: Sequence[Stage], hold: Hold | None = None) -> None:
         self.folder, self.manifest, self.stages = folder, manifest, tuple(stages)
+        self._hold = hold
 
     @property
     def name(self) -> str:
@@ -144,6 +147,8 @@ def _load(folder: Path, manifest: Manifest) -> Artifact:
             raise ArtifactError(f"{folder} was trained by another version; run: moe-gateway train")
     if not manifest.names_every_file:
         raise ArtifactError(f"{folder}: the manifest does not name every file; run: moe-gateway train")
+    # The vectors are read when an explanation first needs them; what a package's own encoder reads later, nobody knows.
+    hold = Hold(folder / name for name in (manifest.vectors_file, *(stage.encoder_folder for stage in manifest.stages)))
     for path in damaged_files(folder, manifest):
         what = "is damaged: it is not the file that the manifest names" if path.is_file() else "is missing"
         raise ArtifactError(f"{path} {what}; run: moe-gateway train")
@@ -160,7 +165,7 @@ def _load(folder: Path, manifest: Manifest) -> Artifact:
     widths = [(stage.encoder.dimensions, _domains_of(stage)) for stage in stages]
     if widths != [(about.dimensions, len(manifest.domains)) for about in manifest.stages]:
         raise ArtifactError(f"encoder, head and domains in {folder} do not fit together; run: moe-gateway train")
-    return Artifact(folder, manifest, stages)
+    return Artifact(folder, manifest, stages, hold)
 
 
 def _stage(folder: Path, about: StageManifest, arrays: Mapping[str, NDArray[Any]]) -> Stage:
@@ -220,7 +225,7 @@ def save_artifact(
 ) -> Manifest:
     """Write a router into `folder` and return its manifest: each stage with the folder of its encoder.
 
-    `about` holds the manifest's facts that are not about files.
+    `about` holds the manifest's facts that are not about files. What an earlier router left there is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
@@ -236,10 +241,17 @@ def save_artifact(
             **about,
         )
         _replace(folder / "manifest.json", (manifest.model_dump_json(indent=2) + "\n").encode())
-        for old in (*folder.glob("heads-*.npz"), *folder.glob("vectors-*.npz")):
-            if old.name not in (heads_file, vectors_file):
-                old.unlink()
+        _sweep(folder, manifest)
     return manifest
+
+
+def _sweep(folder: Path, manifest: Manifest) -> None:
+    """Remove the heads, vectors and encoders that the manifest does not name, but for those that a process holds."""
+    named = {name.partition("/")[0] for name in manifest.files}
+    encoders = [path.parent for path in folder.glob("*/encoder.json")]
+    for old in (*folder.glob("heads-*.npz"), *folder.glob("vectors-*.npz"), *encoders):
+        if old.name not in named:
+            remove_unheld(old)
 
 
 def _about(stage: Stage, folder: Path) -> StageManifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -16,7 +17,8 @@ def train(
     state: State = None,
     output: Annotated[Path | None, typer.Option(help="Artifact folder; the state folder's where not given.")] = None,
     encoders: Annotated[
-        bool, typer.Option("--encoders", help="Make the encoders anew first: an hour, and the train extra.")
+        bool,
+        typer.Option("--encoders", help="Make the encoders anew first, for --output: an hour, and the train extra."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -33,8 +35,9 @@ def train(
     file = read_config(config)
     check_names(file)
     folder = output or state_folder(config, state) / "router"
-    with shown_progress() as progress:
-        made = make_encoders(load_corpus(), folder, progress) if encoders else {}
+    with shown_progress() as progress, TemporaryDirectory() as scratch:
+        # Not in the artifact's folder: another training that ends meanwhile would take them for what an earlier one left.
+        made = make_encoders(load_corpus(), Path(scratch), progress) if encoders else {}
         manifest = train_router(training_rows(file), Recipe.of(file.router), folder, progress, made)
     if as_json:
         print_json(manifest.model_dump())

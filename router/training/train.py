@@ -24,6 +24,7 @@ from router.detectors import Detectors
 from router.encoder import ENCODERS, Encoder
 from router.errors import ArtifactError, CorpusError
 from router.experts import BUILT_IN_DOMAINS, RouterOptions
+from router.holds import Hold
 from router.measuring.measures import score
 from router.training.export import export_encoder
 from router.vectors import Vectors
@@ -87,13 +88,15 @@ def train(
     lessons = _Lessons.of(rows, known, added)
     _check_sizes(lessons, known)
     stages: list[tuple[Stage, Path]] = []
+    holds: list[Hold] = []  # another training may end meanwhile, whose router has other encoders
     vectors: dict[str, Floats] = {}
     made: list[tuple[StageName, Encoder, Path]] = []
     for name, encoder_name in recipe.encoders:
         folder = encoders.get(encoder_name) or find_encoder(encoder_name, into, progress)
-        encoder = _encoder(folder)
+        holds.append(Hold([folder]))
+        made.append((name, _encoder(folder), folder))
+    for _, encoder, folder in made:
         vectors[encoder.name] = _vectors(encoder, folder.name, lessons.texts, into, progress)
-        made.append((name, encoder, folder))
     detectors = _detectors([vectors[encoder.name] for _, encoder, _ in made], lessons)
     said: Probabilities | None = None
     for (name, encoder, folder), own in zip(made, detectors, strict=True):

@@ -605,6 +605,43 @@ def test_old_heads_and_vectors_are_cleared_away(tmp_path: Path) -> None:
     assert {old.heads_file, old.vectors_file}.isdisjoint({new.heads_file, new.vectors_file})
 
 
+def with_other_encoders(parent: Path, seed: int = 2) -> Path:
+    """The folder of saved(parent, …), with another router in it whose encoders have the same names and other content."""
+    other = parent / f"newer-{seed}"
+    for stage, folder in two_stages(other, seed):
+        (folder / "model.onnx").write_text(f"another {stage.name}, {seed}", "utf-8")
+        folder.rename(folder.with_name(f"{stage.encoder.name}-beef{seed}"))
+    save_artifact(parent / "router", two_stages(other, seed), vectors(seed), ABOUT)
+    return parent / "router"
+
+
+def test_old_encoders_are_cleared_away_and_what_is_none_stays(tmp_path: Path) -> None:
+    folder = saved(tmp_path, 1)
+    (folder / "notes").mkdir()
+    (folder / "notes" / "encoder.txt").write_text("mine", "utf-8")
+    with_other_encoders(tmp_path)
+    assert set(state_of(folder)) == {"manifest.json", "notes/encoder.txt", *read_manifest(folder).files}
+    assert_is(load_artifact(folder), 2)
+
+
+def test_what_a_loaded_router_may_still_read_stays_until_it_is_gone(tmp_path: Path) -> None:
+    loaded = load_artifact(saved(tmp_path, 1))
+    folder = with_other_encoders(tmp_path, 2)
+    assert damaged_files(folder, loaded.manifest) == [folder / loaded.manifest.heads_file]  # they were read whole
+    assert_same_arrays(loaded.vectors().arrays(), vectors(1).arrays())
+    del loaded
+    with_other_encoders(tmp_path, 3)
+    assert set(state_of(folder)) == {"manifest.json", *read_manifest(folder).files}
+
+
+def test_a_training_that_fails_clears_nothing_away(tmp_path: Path) -> None:
+    folder = saved(tmp_path, 1)
+    before = state_of(folder)
+    with pytest.raises(ValueError, match="rows"):
+        saved(tmp_path, 2, rows="many")
+    assert {name: state_of(folder)[name] for name in before} == before
+
+
 def test_nothing_is_left_lying_about(tmp_path: Path) -> None:
     saved(tmp_path, 1)
     folder = saved(tmp_path, 2)

@@ -20,7 +20,7 @@ from router.classifier import HEADS
 from router.dataset import CORPUS, Row, corpus_hash
 from router.detectors import Detectors
 from router.encoder import ENCODERS, Encoder
-from router.errors import ArtifactError, CorpusError, RouterError
+from router.errors import ArtifactError, CorpusError
 from router.experts import RouterOptions
 from router.measuring.measures import score_probabilities
 from router.training.train import BLEND, CHUNK, FOLDS, LEAST_HELD_OUT, SEED, SURE, Recipe, encode, find_encoder, train
@@ -450,8 +450,21 @@ def test_a_damaged_encoder_is_passed_over(there: Path, tmp_path: Path, monkeypat
     (shipped / "tiny-cafe" / "tokenizer.json").write_text("{}", "utf-8")
     assert find_encoder("tiny", there) == there / "tiny-cafe"
     (there / "tiny-cafe" / "tokenizer.json").write_text("{}", "utf-8")
-    with pytest.raises(RouterError, match="tiny"):  # there is nothing left but to export it
-        find_encoder("tiny", there)
+    monkeypatch.setattr("router.training.train.export_encoder", lambda name, into: into / f"{name}-exported")
+    assert find_encoder("tiny", there) == there / "tiny-exported"
+
+
+def test_what_a_training_is_made_of_outlives_another_that_ends_meanwhile(there: Path, counting: Path) -> None:
+    others: list[Recipe] = [COUNTS]
+
+    def meanwhile(step: str, *_: object) -> None:
+        if step.startswith("reading") and others:
+            train(small_corpus(), others.pop(), there, encoders={"counts": counting})
+
+    manifest = train(small_corpus(), RECIPE, there, meanwhile)
+    assert others == []
+    assert load_artifact(there).manifest == manifest
+    assert not (there / counting.name).exists()
 
 
 def test_an_encoder_of_a_kind_that_nobody_adds_is_refused(tmp_path: Path) -> None:
