@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from router.errors import ConfigError, Problem
 from router.extensions import added
+from router.values import HttpUrl, Language, Seconds, Secret, Usd
 from router.yamlfile import YamlFile
 
 VIRTUAL_MODELS = ("auto", "auto:cheap", "auto:best")
-ADDED_PREFIX, POLICY_GROUP = (
-    "auto:",
+POLICY_GROUP, ADDED_PREFIX = (
     "moe_gateway.policies",
-)  # other packages add virtual models under that entry point group
+    "auto:",
+)  # what packages add under that group are virtual models too
 BUILT_IN_DOMAINS = ("code", "math", "bio", "general")
 CAPABILITIES = ("tools", "json_schema", "vision", "audio", "logprobs")
 LISTED_QUALITY = 0.9  # of an expert for a domain that it names without a figure
@@ -31,51 +30,6 @@ LEAST_EXAMPLES = 5
 RESERVED_IDS = ("none",)  # the label of metrics where no expert is meant
 
 M = TypeVar("M", bound=BaseModel)
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _seconds(value: Any) -> Any:
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*", value)
-        if not match:
-            raise ValueError(f"{value[:40]!r} is not a duration; write 500ms, 30s, 10m or 1h")
-        return float(match[1]) * UNITS[match[2]]
-    return value
-
-
-def _http_url(value: str) -> str:
-    what = "not an http:// or https:// address such as http://10.0.0.5:8000/v1"
-    parts = urlsplit(value)
-    if "@" in value:
-        raise ValueError("an address carries no credentials; use api_key: ${NAME}")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(what)
-    if re.search(r"[\s\\]", value):
-        raise ValueError(what)
-    try:
-        _ = parts.port
-        parts.hostname.encode("idna")
-    except ValueError:  # UnicodeError is one
-        raise ValueError(f"{what}: its host or port is wrong") from None
-    return value.rstrip("/")
-
-
-def _secret(value: str) -> str:
-    match = re.fullmatch(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value)
-    if not match:
-        raise ValueError("a secret is never written here; name an environment variable: ${NAME}")
-    secret = os.environ.get(match[1], "").strip()  # a mounted secret often ends in a newline
-    if not secret:
-        raise ValueError(f"the environment variable {match[1]} is not set")
-    if not (secret.isascii() and secret.isprintable()):
-        raise ValueError(f"the environment variable {match[1]} holds characters that no HTTP header can carry")
-    return secret
-
-
-def _language(value: str) -> str:
-    if not re.fullmatch(r"[a-z]{2}", value):
-        raise ValueError(f"{value[:40]!r} is not a language; write its two letters in ISO 639-1, such as ja")
-    return value
 
 
 def _qualities(value: Any) -> Any:
@@ -84,12 +38,7 @@ def _qualities(value: Any) -> Any:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Secret = Annotated[str, AfterValidator(_secret)]
-Language = Annotated[str, AfterValidator(_language)]
 Quality = Annotated[float, Field(ge=0, le=1)]
-Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Part(BaseModel):
