@@ -36,6 +36,8 @@ FOLDS = 10
 LIKE = 0.5  # a prompt of the corpus that scores higher than this share of the examples is no counterexample
 PRIOR = 0.15  # the share of prompts that are thought to be of an added domain
 C = 10.0  # regularisation of a detector that learns from another
+LEAST = 1e-4  # of a chance, from which a row is learnt from as an example too
+SHARPNESS = 2.0  # of what it learns: its odds are the other's to this power
 
 
 class Detectors:
@@ -156,18 +158,24 @@ def _platt(own: Floats, others: Floats) -> tuple[float, float]:
 def _taught(corpus: NDArray[np.float32], own: NDArray[np.float32], found: Floats) -> tuple[Floats, float]:
     """Logistic regression on `found` (rows,), the chance that each row of the corpus is of the domain, and on its examples.
 
-    The chance that half of the corpus has is taken off: a little doubt everywhere would leave a cheap stage sure of nothing.
+    The chance that half of the corpus has is taken off, and the rest is sharpened: a little doubt that the other stage would
+    not act upon either would leave a cheap one sure of nothing.
     """
     from sklearn.linear_model import LogisticRegression
 
     usual = float(np.median(found))
-    chance = np.maximum(found - usual, 0) / max(1 - usual, 1e-9)
-    likely = chance > 0
+    chance = _sharpened(np.maximum(found - usual, 0) / max(1 - usual, 1e-9))
+    likely = chance > LEAST
     vectors = np.concatenate([corpus, corpus[likely], own])
     labels = np.repeat([0, 1], [len(corpus), int(likely.sum()) + len(own)])
     weights = np.concatenate([1 - chance, chance[likely], np.ones(len(own))])
     model = LogisticRegression(C=C, max_iter=500).fit(vectors, labels, sample_weight=weights)
     return model.coef_[0], float(model.intercept_[0])
+
+
+def _sharpened(chance: Floats) -> Floats:
+    ayes, noes = chance**SHARPNESS, (1 - chance) ** SHARPNESS
+    return np.asarray(ayes / (ayes + noes))
 
 
 def _logistic(logits: Floats) -> NDArray[np.float64]:

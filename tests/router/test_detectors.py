@@ -228,3 +228,21 @@ def test_a_little_doubt_everywhere_teaches_a_cheap_encoder_no_doubt() -> None:
     taught = Detectors.fit(inside, [cloud(10, 7, 10)], found)
     assert taught.found(CORPUS).mean() < 0.03
     assert taught.found(cloud(11, 7, 40)).mean() > 0.7
+
+
+def test_a_cheap_encoder_does_not_ask_where_the_better_one_would_not_move_a_prompt_either() -> None:
+    """A quarter of a chance is doubt that is not acted upon; most of a chance is."""
+    near, inside = cloud(20, 7, 60), cloud(21, 9, 60)
+    corpus = np.concatenate([CORPUS, near, inside])
+    found = np.concatenate([np.zeros(len(CORPUS)), np.full(60, 0.25), np.full(60, 0.75)])[:, None]
+    told = Detectors.fit(corpus, [cloud(10, 9, 10)], found).found(corpus)[:, 0]
+    assert told[len(CORPUS) : -60].mean() < 0.15
+    assert told[-60:].mean() > 0.85
+
+
+def test_what_is_certainly_found_or_not_stays_certain() -> None:
+    found = np.zeros((len(CORPUS), 1))
+    found[:150] = 1
+    told = Detectors.fit(CORPUS, [cloud(10, 0, 10)], found).found(CORPUS)[:, 0]
+    assert np.isfinite(told).all()
+    assert told[:150].min() > 0.5 > told[150:].max()
