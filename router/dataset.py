@@ -215,8 +215,8 @@ def training_rows(file: ExpertsFile | None = None, corpus: Sequence[Row] | None 
 
 
 def corpus_hash(rows: Iterable[Row]) -> str:
-    """Names a training set: 12 hexadecimal digits over texts, labels and alternates, in any order of rows."""
-    lines = sorted(json.dumps([row.text, row.domain, sorted(row.alternates)]) for row in rows)
+    """Names a training set: 12 hexadecimal digits over texts, labels, alternates and kinds, in any order of rows."""
+    lines = sorted(json.dumps([row.text, row.domain, sorted(row.alternates), row.kind]) for row in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 

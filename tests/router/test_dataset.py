@@ -494,9 +494,10 @@ def test_the_hash_of_a_corpus_does_not_depend_on_the_order_of_rows(rows: list[Ro
         [Row("A", "code"), *SOME[1:]],
         [Row("a", "bio"), *SOME[1:]],
         [Row("a", "code", frozenset({"math"})), *SOME[1:]],
+        [Row("a", "code", kind="followup"), *SOME[1:]],
     ],
 )
-def test_the_hash_of_a_corpus_changes_with_texts_labels_and_alternates(other: list[Row]) -> None:
+def test_the_hash_of_a_corpus_changes_with_texts_labels_alternates_and_kinds(other: list[Row]) -> None:
     assert corpus_hash(other) != corpus_hash(SOME)
 
 
