@@ -86,7 +86,9 @@ def test_figures_take_the_place_of_those_before_and_nothing_else_changes() -> No
     assert page_with(page, "first") == page
 
 
-@pytest.mark.parametrize("page", ["", START, END, f"{END}{START}", f"{START}{END}{START}{END}", f"{START}{END}{END}"])
+@pytest.mark.parametrize(
+    "page", ["", START, END, f"{END}{START}", f"{START}{END}{START}{END}", f"{START}{END}{END}", f"{START}{END}{START}"]
+)
 def test_a_page_without_its_marks_is_left_alone(page: str) -> None:
     with pytest.raises(ValueError, match="the page needs"):
         page_with(page, "x")
