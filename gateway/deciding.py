@@ -7,6 +7,7 @@ import difflib
 import logging
 import math
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,8 +27,8 @@ log = logging.getLogger("moe_gateway")
 
 # Each query of a batch is answered when the whole batch is, and a text costs the encoder some milliseconds.
 MAX_BATCH = 16
-# Being made or waiting: of some tens of milliseconds each, so that the last is still made within a second or so.
-MAX_EXPLANATIONS = 16
+# Being made or waiting: of up to some tenths of a second each, so that the last is still made within a second or so.
+MAX_EXPLANATIONS = 4
 RETRY_SECONDS = 1
 POLICY, DOMAIN, MAX_COST = "x-moe-policy", "x-moe-domain", "x-moe-max-cost-usd"
 # What is wrong with a request that no expert can answer: the parameter and the code that clients show.
@@ -99,11 +100,16 @@ class Batcher:
 class Decider:
     """One router and the thread in which its encoder works (the encoder lets go of the interpreter's lock meanwhile).
 
-    `fleet` tells how the experts do at the moment.
+    `fleet` tells how the experts do at the moment, `clock` the time in seconds.
     """
 
-    def __init__(self, router: Router, fleet: Callable[[], Fleet] = lambda: EMPTY_FLEET) -> None:
-        self.router, self._fleet = router, fleet
+    def __init__(
+        self,
+        router: Router,
+        fleet: Callable[[], Fleet] = lambda: EMPTY_FLEET,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.router, self._fleet, self._clock = router, fleet, clock
         self._batcher = Batcher(lambda queries: router.decide_many(queries, fleet()))
         self._explainer = Explainer(router)
         # One at a time, and in a thread of their own: an explanation reads a text dozens of times, and decisions must not wait.
@@ -111,8 +117,16 @@ class Decider:
         self._explanations = 0  # being made or waiting
 
     async def decide(self, query: Query) -> Decision:
-        """Raises NotFoundError for a model that is not known, BadRequestError where no expert is able, InternalError where
+        """Its `seconds` are all that this request waited for it: the queue before the encoder and the company there included.
+
+        Raises NotFoundError for a model that is not known, BadRequestError where no expert is able, InternalError where
         another package's policy fails."""
+        started = self._clock()
+        decided = await self._decided(query)
+        return replace(decided, seconds=self._clock() - started)
+
+    async def _decided(self, query: Query) -> Decision:
+        """The router's decision, with its share of the router's time. Raises as `decide` does."""
         target = self.router.resolve(query.requested_model)
         if target is None:
             raise NotFoundError(self.unknown(query.requested_model), param="model", code="model_not_found")

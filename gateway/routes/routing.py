@@ -24,8 +24,8 @@ async def route(request: Request, response: Response) -> Any:
 
     With "explain": true in the body, or ?explain=1, it says why as well: `explanation` has the reason in a sentence, what
     each stage said, the words for and against, the nearest training prompts, every expert's arithmetic and, where there
-    are several turns, what was believed after each. That takes some tens of milliseconds more, and is refused with 503
-    where too many wait for theirs.
+    are several turns, what was believed after each. That takes up to some tenths of a second more, and is refused with
+    503 where too many wait for theirs.
     """
     state: GatewayState = request.app.state.gateway
     headers = dict(request.scope["headers"])

@@ -15,6 +15,7 @@ from router import conversation
 from router.cascade import Probabilities, Stage
 from router.dataset import Row, training_rows
 from router.decision import Asked, Candidate, Decision, Query, Scores
+from router.encoder import TransformerEncoder
 from router.errors import NoExpertError, RouterError
 from router.experts import ExpertsFile
 from router.explaining.explanation import (
@@ -32,7 +33,7 @@ from router.explaining.explanation import (
     visible,
 )
 from router.explaining.neighbours import Neighbours
-from router.explaining.occlusion import occluded
+from router.explaining.occlusion import FEW_PIECES, MOST_PIECES, occluded
 from router.fleet import EMPTY_FLEET, Fleet
 from router.policy import POLICIES, State, policy_name
 from router.reasons import OF_A_PACKAGE, RULES, TOLERANCES, Case, Weighing, why
@@ -53,7 +54,8 @@ class Explainer:
         self._neighbours = Neighbours(router.artifact.vectors, rows or partial(training_rows, router.file))
 
     def explain(self, query: Query, decision: Decision, fleet: Fleet = EMPTY_FLEET) -> Explanation:
-        """Why `query` was given `decision`. Takes some tens of milliseconds, and a second the first time.
+        """Why `query` was given `decision`. Takes some tens of milliseconds where the static stage answered, some
+        tenths of a second where the transformer did, and a second more the first time.
 
         Raises what Router.decide raises where another package's policy fails.
         """
@@ -97,15 +99,18 @@ class Explainer:
             )
         return tuple(facts)
 
-    def _features(self, text: str, domain: str, stage: Stage) -> Features:
+    def _features(self, text: str, domain: str, answered: Stage) -> Features:
+        stages = self._router.artifact.stages
+        asked = stages[: stages.index(answered) + 1]
+        most = FEW_PIECES if any(map(_is_slow, asked)) else MOST_PIECES
         pieces = [
             replace(piece, text=visible(piece.text))
-            for piece in occluded(text, self._domains.index(domain), stage.probabilities)
+            for piece in occluded(text, self._domains.index(domain), partial(_answer, asked), most)
         ]
         strongest = sorted((p for p in pieces if abs(p.effect) >= LEAST_EFFECT), key=lambda p: -abs(p.effect))
         return Features(
             method=f"occlusion: log-odds of {domain} lost without the piece",
-            stage=stage.name,
+            stage=answered.name,
             domain=domain,
             pieces=tuple(pieces),
             supporting=tuple(p for p in strongest if p.effect > 0)[:MOST_FEATURES],
@@ -165,6 +170,20 @@ class Explainer:
     @property
     def _domains(self) -> tuple[str, ...]:
         return self._router.artifact.manifest.domains
+
+
+def _answer(stages: Sequence[Stage], texts: Sequence[str]) -> Probabilities:
+    """What the last of `stages` says of each text, given what those before it say."""
+    first, *others = stages
+    said = first.probabilities(texts)
+    for stage in others:
+        said = stage.probabilities(texts, said)
+    return said
+
+
+def _is_slow(stage: Stage) -> bool:
+    """Whether a text takes it milliseconds. The cheap stage may be a transformer as well, where the file names one for it."""
+    return stage.name == "transformer" or isinstance(stage.encoder, TransformerEncoder)
 
 
 def _state(file: ExpertsFile, decision: Decision, scores: Scores) -> State:

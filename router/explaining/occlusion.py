@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_PIECES = 60
+FEW_PIECES = 16  # for a stage that takes milliseconds to read a text
 LONGEST = 40  # characters of a piece that nothing divides, such as a path or a hash
 # Characters that make about a word, in scripts that put no spaces between words.
 IDEOGRAPHS = 2
@@ -40,25 +41,25 @@ class Piece:
     effect: float
 
 
-def occluded(text: str, domain: int, probabilities: Probabilities) -> list[Piece]:
-    """The pieces of `text` in their order and their effects; joined, they are the text.
+def occluded(text: str, domain: int, probabilities: Probabilities, most: int = MOST_PIECES) -> list[Piece]:
+    """The pieces of `text` in their order, at most so many, and their effects; joined, they are the text.
 
     `probabilities` gives one row a text, shape (texts, domains), of which the column `domain` counts. It is called once,
     with one text more than there are pieces.
     """
-    pieces = pieces_of(text)
+    pieces = pieces_of(text, most)
     without = ["".join((*pieces[:i], *pieces[i + 1 :])) for i in range(len(pieces))]
     whole, *rest = map(_log_odds, probabilities([text, *without])[:, domain].tolist())
     return [Piece(piece, whole - left) for piece, left in zip(pieces, rest, strict=True)]
 
 
-def pieces_of(text: str) -> list[str]:
+def pieces_of(text: str, most: int = MOST_PIECES) -> list[str]:
     """`text` cut into words, or into a few characters where the script has no spaces; neighbours are put together until
-    there are at most MOST_PIECES."""
+    there are at most `most`."""
     words = [piece for word in _WORD.findall(text) for piece in _cut(word)]
-    if len(words) <= MOST_PIECES:
+    if len(words) <= most:
         return words
-    bounds = [i * len(words) // MOST_PIECES for i in range(MOST_PIECES + 1)]
+    bounds = [i * len(words) // most for i in range(most + 1)]
     return ["".join(words[a:b]) for a, b in pairwise(bounds)]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,10 +17,13 @@ from router.artifact import Artifact
 from router.conversation import believed, switch_cost
 from router.dataset import Row
 from router.decision import Asked, Decision, Overrides, Query
+from router.decision import Stage as StageName
+from router.encoder import TransformerEncoder
 from router.errors import ArtifactError
 from router.experts import ExpertsFile
 from router.explaining.explain import Explainer
 from router.explaining.explanation import Explanation
+from router.explaining.occlusion import FEW_PIECES, MOST_PIECES
 from router.fleet import Fleet
 from router.policy import POLICIES
 from router.routing import Router
@@ -33,6 +37,7 @@ from tests.fakes.encoders import (
     spoken_artifact,
     spoken_router,
     stage_of,
+    tiny_encoder,
     told_router,
 )
 from tests.fakes.fleets import VIRTUAL, fleet, fleets, price, probabilities
@@ -64,6 +69,16 @@ class Words:
                 if domain:
                     row[self.domains.index(domain)] += weight
         return out
+
+
+class Counting(Words):
+    """Counts the texts that it reads."""
+
+    read = 0
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.read += len(texts)
+        return super().encode(texts)
 
 
 class Keeping(Artifact):
@@ -187,6 +202,52 @@ def test_features_are_those_of_the_stage_that_answered() -> None:
         assert (explanation.features.stage, len(explanation.features.pieces)) == (stage, len(text.split()))
         assert explanation.features.supporting[0].effect == pytest.approx(effect, abs=0.3)
         assert explanation.features.domain in explanation.features.method
+
+
+def test_features_are_of_the_whole_answer_what_the_stage_before_said_among_it() -> None:
+    """The dear stage knows nothing here: half of the answer is the cheap one's, and all of what speaks for it."""
+    domains = FILE.domain_names
+    cheap = stage_of(Words("cheap", domains), identity(len(domains)), "static", sure=1.0)
+    dear = replace(stage_of(Words("dear", domains), identity(len(domains), 0)), blend=0.5)
+    _, explanation = explained(router_with(FILE, artifact_of(domains, cheap, dear)), Query("sum tea tea tea"))
+    features = explanation.features
+    assert features is not None
+    assert (features.stage, features.domain) == ("transformer", "general")
+    assert [p.text.strip() for p in features.supporting] == ["tea"] * 3
+    assert [p.text.strip() for p in features.opposing] == ["sum"]
+    without = dear.probabilities(["tea tea tea"], cheap.probabilities(["tea tea tea"]))[0, domains.index("general")]
+    lost = log_odds(explanation.stages[1].probabilities["general"]) - log_odds(float(without))
+    assert features.pieces[0].effect == pytest.approx(lost)
+
+
+def log_odds(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+@pytest.mark.parametrize(
+    ("first", "sure", "pieces"), [("static", 0.5, MOST_PIECES), ("static", 1.0, FEW_PIECES), ("transformer", 0.5, FEW_PIECES)]
+)  # fmt: skip
+def test_a_slow_stage_reads_few_texts_however_long_the_prompt(first: StageName, sure: float, pieces: int) -> None:
+    domains = FILE.domain_names
+    cheap, dear = Counting("cheap", domains), Counting("dear", domains)
+    stages = stage_of(cheap, identity(len(domains)), first, sure=sure), stage_of(dear, identity(len(domains), 2))
+    router = router_with(FILE, artifact_of(domains, *stages))
+    query = Query("tea " + "word " * 200)
+    decision = router.decide(query)
+    dear.read = 0
+    explanation = Explainer(router, few_rows).explain(query, decision)
+    assert explanation.features is not None
+    assert len(explanation.features.pieces) == pieces
+    assert dear.read <= FEW_PIECES + 8  # the whole text as well, the stage by itself, and what is nearest
+
+
+def test_a_transformer_in_the_place_of_the_cheap_stage_is_slow(tmp_path: Path) -> None:
+    domains = FILE.domain_names
+    encoder = TransformerEncoder(tiny_encoder(tmp_path, ["tea"], dimensions=len(domains)))
+    router = router_with(FILE, artifact_of(domains, stage_of(encoder, identity(len(domains)), "static")))
+    _, explanation = explained(router, Query("tea " * 200))
+    assert explanation.features is not None
+    assert len(explanation.features.pieces) == FEW_PIECES
 
 
 def test_the_strongest_features_come_first_and_what_does_nothing_is_none() -> None:

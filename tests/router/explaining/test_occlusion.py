@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from router.explaining.occlusion import IDEOGRAPHS, LONGEST, MOST_PIECES, occluded, pieces_of
+from router.explaining.occlusion import FEW_PIECES, IDEOGRAPHS, LONGEST, MOST_PIECES, occluded, pieces_of
 
 WEIGHTS = {"python": 2.0, "snake": -1.0}
 
@@ -43,17 +43,20 @@ def test_a_vowel_sign_stays_with_its_letter() -> None:
         assert all(not unicodedata.category(piece[0]).startswith("M") for piece in pieces_of(text))
 
 
-def test_more_words_than_are_allowed_are_put_together_evenly() -> None:
-    pieces = pieces_of("a " * (2 * MOST_PIECES + 1))
-    assert len(pieces) == MOST_PIECES
+@pytest.mark.parametrize("most", [FEW_PIECES, MOST_PIECES])
+def test_more_words_than_are_allowed_are_put_together_evenly(most: int) -> None:
+    text = "a " * (2 * most + 1)
+    pieces = pieces_of(text, most)
+    assert len(pieces) == most
     assert {len(piece.split()) for piece in pieces} == {2, 3}
+    assert [piece.text for piece in occluded(text, 0, by_words, most)] == pieces
 
 
-@given(st.text(max_size=300) | st.text("aก ိ愛\n", max_size=300))
-def test_the_pieces_are_the_text_and_none_is_empty(text: str) -> None:
-    pieces = pieces_of(text)
+@given(st.text(max_size=300) | st.text("aก ိ愛\n", max_size=300), st.integers(1, MOST_PIECES))
+def test_the_pieces_are_the_text_and_none_is_empty(text: str, most: int) -> None:
+    pieces = pieces_of(text, most)
     assert "".join(pieces) == text
-    assert len(pieces) <= MOST_PIECES
+    assert len(pieces) <= most
     assert all(pieces)
 
 
