@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from gateway.errors import BadRequestError
-from router.conversation import MAX_EARLIER, clip, is_retry
+from router.conversation import clip, is_retry, looked_at
 from router.decision import NO_OVERRIDES, Asked, Overrides, Query
 from router.experts import Defaults
 
@@ -27,6 +27,13 @@ MAX_FIELDS = 1_000
 class Part(msgspec.Struct):
     type: str = "text"
     text: str | None = None
+    input: Raw = Raw()
+    content: Raw = Raw()
+
+    @property
+    def written(self) -> int:
+        """The bytes of JSON that it holds beside its text: the arguments of a tool's call, or what the tool answered."""
+        return sum(len(json) for json in (self.input, self.content) if not _absent(json))
 
 
 class Message(msgspec.Struct):
@@ -36,8 +43,9 @@ class Message(msgspec.Struct):
     function_call: Raw = Raw()
 
     @property
-    def calls_tools(self) -> bool:
-        return any(bytes(calls) not in (b"", b"null", b"[]") for calls in (self.tool_calls, self.function_call))
+    def written(self) -> int:
+        """The bytes of JSON that it holds beside its text: the calls of tools, with their arguments."""
+        return sum(len(calls) for calls in (self.tool_calls, self.function_call) if not _absent(calls))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +63,15 @@ class Turn:
 class Survey:
     """What one walk over the messages found: bytes of text, the kinds of parts and how many, what the user said.
 
+    `written` are the bytes of JSON beside the text: the tools that may be called, and the calls. A worker shows them to its
+    model in a spelling of its own, so that they count for an estimate, and for nothing that is sure.
     `continues` says that the last message goes on with an answer under way: it is a tool's result, a library's request to
-    answer again without mistakes, or the start of the answer itself. Such messages are no turns of the user.
+    answer again without mistakes, or the start of the answer itself. Such messages are no turns of the user; whatever else
+    is said in the user's name is one, an answer to a tool's call or not.
     """
 
     size: int = 0
+    written: int = 0
     images: int = 0
     parts: int = 0
     kinds: set[str] = field(default_factory=set)
@@ -67,34 +79,35 @@ class Survey:
     continues: bool = False
 
     @staticmethod
-    def of(messages: list[Message]) -> Survey:
-        """Raises BadRequestError where there are too many messages or parts, or a user message has nothing in it."""
+    def of(messages: list[Message], tools: int = 0) -> Survey:
+        """`tools` are the bytes of the tools' descriptions, which stand before all messages.
+
+        Raises BadRequestError where there are too many messages or parts, or a user message has nothing in it."""
         _at_most(len(messages), MAX_MESSAGES, "messages")
-        survey = Survey()
-        calling = False
+        survey = Survey(written=tools)
         for i, message in enumerate(messages):
             if message.role == "user" and message.content in (None, []):
                 raise BadRequestError(f"messages[{i}].content is empty; a user message needs text.", param="messages")
             before = survey.tokens
             text = survey._text_of(message.content)
             survey.size += len(text.encode("utf-8", "replace"))
+            survey.written += message.written
             if message.role == "user":
-                survey._user(text, message, before, calling)
+                survey._user(text, message, before)
             elif message.role not in ("system", "developer"):
                 survey.continues = True
-            calling = message.role == "assistant" and message.calls_tools
         return survey
 
     @property
     def tokens(self) -> int:
         """The estimated size of what was walked over so far."""
-        return self.size // BYTES_PER_TOKEN + self.images * IMAGE_TOKENS
+        return (self.size + self.written) // BYTES_PER_TOKEN + self.images * IMAGE_TOKENS
 
-    def _user(self, text: str, message: Message, before: int, calling: bool) -> None:
-        """A message in the user's name. `calling`: it stands where the result of a tool would."""
+    def _user(self, text: str, message: Message, before: int) -> None:
+        """A message in the user's name."""
         parts = message.content if isinstance(message.content, list) else []
         result = not text.strip() and any(part.type == "tool_result" for part in parts)
-        self.continues = bool(self.turns) and (calling or result or is_retry(text))
+        self.continues = bool(self.turns) and (result or is_retry(text))
         if text.strip() and not self.continues:
             self.turns.append(Turn(text, before, self.tokens, frozenset(self.kinds)))
 
@@ -106,6 +119,7 @@ class Survey:
         for part in content:
             self.kinds.add(part.type)
             self.images += part.type == "image_url"
+            self.written += part.written
         return "\n".join(part.text for part in content if part.text)
 
 
@@ -125,8 +139,13 @@ class ChatFields(msgspec.Struct):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: list[Raw] | None = None
+    functions: list[Raw] | None = None  # what tools were called before
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
+
+    @property
+    def all_tools(self) -> list[Raw]:
+        return [*(self.tools or ()), *(self.functions or ())]
 
 
 class Chat:
@@ -147,7 +166,7 @@ class Chat:
         fields: ChatFields = _decode(body, _FIELDS)
         if not fields.messages:
             raise BadRequestError("messages is empty; send at least one message.", param="messages")
-        survey = Survey.of(fields.messages)
+        survey = Survey.of(fields.messages, sum(map(len, fields.all_tools)))
         raw: dict[str, Raw] = _decode(body, _RAW)
         _at_most(len(raw), MAX_FIELDS, "fields")
         return Chat(fields, raw, survey)
@@ -155,7 +174,7 @@ class Chat:
     def query(self, overrides: Overrides = NO_OVERRIDES) -> Query:
         """What the router is asked."""
         survey = self._survey
-        turns = survey.turns[-1 - MAX_EARLIER :]
+        turns = looked_at(survey.turns)
         *earlier, text = [clip(turn.text) for turn in turns] or [""]
         return Query(
             text=text,
@@ -166,21 +185,22 @@ class Chat:
             earlier=tuple(earlier),
             continues=survey.continues,
             overrides=overrides,
-            answer_tokens=self._answer_tokens(),
+            answer_tokens=self._count("max_completion_tokens", "max_tokens"),
+            answers=self._count("n") or 1,
             asked=tuple(Asked(turn.before, turn.after, self._needs(turn.kinds)) for turn in turns),
         )
 
     def _needs(self, kinds: Collection[str]) -> frozenset[str]:
         """What the expert has to be able to, where the conversation has parts of these kinds."""
         fields = self.fields
-        needs = {"tools": bool(fields.tools), "vision": "image_url" in kinds, "audio": "input_audio" in kinds}
+        needs = {"tools": bool(fields.all_tools), "vision": "image_url" in kinds, "audio": "input_audio" in kinds}
         needs["json_schema"] = fields.response_format is not None and fields.response_format.type == "json_schema"
         needs["logprobs"] = bool(fields.logprobs)
         return frozenset(need for need, needed in needs.items() if needed)
 
-    def _answer_tokens(self) -> int | None:
-        """The most tokens that the answer may have. What is no plain number is the expert's to refuse."""
-        for name in ("max_completion_tokens", "max_tokens"):
+    def _count(self, *names: str) -> int | None:
+        """The number above 0 in the first of these fields that has one. What is no plain number is the expert's to refuse."""
+        for name in names:
             raw = bytes(self._raw.get(name, b"")).strip()
             if raw.isdigit() and len(raw) < 10:
                 return int(raw) or None
@@ -205,17 +225,18 @@ class Chat:
 
 class RouteFields(msgspec.Struct):
     input: str | None = None
+    model: str = "auto"
     explain: bool | None = None
 
 
 def parse_route(body: bytes, overrides: Overrides = NO_OVERRIDES) -> Query:
-    """The query of POST /v1/route: a chat body, or {"input": "text"}. Raises BadRequestError."""
+    """The query of POST /v1/route: a chat body, or {"input": "text"}, with a model or without. Raises BadRequestError."""
     fields: RouteFields = _decode(body, _ROUTE)
     if fields.input is None:
         return Chat.parse(body).query(overrides)
     if not fields.input.strip():
         raise BadRequestError("input is empty; send the text to route.", param="input")
-    return text_query(fields.input, overrides=overrides)
+    return text_query(fields.input, fields.model, overrides)
 
 
 def wants_explanation(body: bytes) -> bool:
@@ -261,7 +282,7 @@ def _raw(value: Any) -> Raw:
 
 
 def _absent(value: Raw | None) -> bool:
-    return value is None or bytes(value) == b"null"
+    return value is None or bytes(value) in (b"", b"null")
 
 
 def _with_usage(options: Raw | None) -> Raw:

@@ -55,7 +55,7 @@ class Query:
     `text` is the last user turn and `earlier` the ones before it, oldest first, all of them clipped (see conversation.py);
     `continues` says that the request goes on with an answer under way: a tool loop, or a validation retry.
     `tokens` is the estimated size of the prompt; `least_tokens` a size that the prompt surely reaches;
-    `answer_tokens` the most that the answer may have, None where nothing is said.
+    `answer_tokens` the most that an answer may have, None where nothing is said; `answers` how many are asked for.
     `asked` has one entry for each of `earlier` and `text`; empty where only the texts are known.
     """
 
@@ -68,6 +68,7 @@ class Query:
     continues: bool = False
     overrides: Overrides = NO_OVERRIDES
     answer_tokens: int | None = None
+    answers: int = 1
     asked: tuple[Asked, ...] = ()
 
 

@@ -32,6 +32,7 @@ class Need(NamedTuple):
     language: str | None = None
     answer_tokens: int | None = None
     max_cost_usd: float | None = None
+    answers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,12 @@ class Seat:
     at_home: tuple[float, ...]
 
     def estimated_cost(self, need: Need) -> float | None:
-        """USD for the prompt and the longest answer, None where the price is not known."""
+        """USD for the prompt and the longest answers, None where the price is not known."""
         price = self.expert.price
         if price is None:
             return None
         answer = need.answer_tokens or self.expert.defaults.max_tokens or ASSUMED_ANSWER_TOKENS
-        return (need.tokens * price.input + answer * price.output) / 1e6
+        return (need.tokens * price.input + need.answers * answer * price.output) / 1e6
 
 
 class Standing(NamedTuple):

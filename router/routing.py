@@ -188,7 +188,7 @@ class Router:
         """
         previous: str | None = None
         for scores, then in zip(beliefs, asked, strict=False):
-            need = Need(then.needs, then.tokens, 0, scores.language, query.answer_tokens, query.overrides.max_cost_usd)
+            need = _need(query, scores.language)._replace(needs=then.needs, tokens=then.tokens, least_tokens=0)
             try:
                 cost = conversation.switch_cost(then.prefix)
                 previous = self._choice(policy, scores, need, EMPTY_FLEET, previous, cost).expert
@@ -219,6 +219,7 @@ def _need(query: Query, language: str | None) -> Need:
         language,
         query.answer_tokens,
         query.overrides.max_cost_usd,
+        query.answers,
     )
 
 

@@ -32,8 +32,7 @@ def route(
     Example: moe-gateway route --input prompts.jsonl --output decisions.jsonl
     """
     from gateway.batch import route_lines
-    from router.conversation import routed_text
-    from router.decision import Query
+    from gateway.schema import text_query
     from router.policy import POLICIES
 
     if (text is None) == (input is None):
@@ -42,7 +41,7 @@ def route(
         raise typer.BadParameter(f"one of {', '.join(POLICIES)}", param_hint="--model")
     router = provisioned(config, state)
     if text is not None:
-        decision = router.decide(Query(routed_text([text]), model))
+        decision = router.decide(text_query(text, model))
         print_json(decision.described()) if as_json else _print_decision(decision.described())
         return
     with opened_batch(input or "-", output) as (lines, answers):

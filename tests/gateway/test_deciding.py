@@ -411,6 +411,23 @@ async def test_the_event_loop_goes_on_while_the_encoder_works() -> None:
     assert decided.expert in FILE.experts
 
 
+async def test_the_time_of_a_decision_is_all_that_its_request_waited_for_it() -> None:
+    router, encoder = held(FILE)
+    time = [100.0]
+    decider = Decider(router, clock=lambda: time[0])
+    first = asyncio.create_task(decider.decide(Query("code")))
+    assert await asyncio.to_thread(encoder.busy.wait, 10)
+    time[0] = 103.0
+    queued = [asyncio.create_task(decider.decide(Query(f"code {i}"))) for i in range(3)]
+    await asyncio.sleep(0)
+    pinned = await decider.decide(Query("code", "general"))
+    time[0] = 110.0
+    encoder.let_go.set()
+    assert [task.seconds for task in await asyncio.gather(first, *queued)] == [10.0, 7.0, 7.0, 7.0]
+    assert pinned.seconds == 0.0
+    decider.close()
+
+
 async def test_a_pinned_request_does_not_wait_for_the_encoder() -> None:
     router, encoder = held(FILE)
     decider = Decider(router)

@@ -16,7 +16,7 @@ from router.decision import Asked, Overrides
 from router.experts import Defaults
 
 NOTHING = Defaults()
-READ = ("messages", "model", "stream", "stream_options", "tools", "response_format", "logprobs", "input")
+READ = ("messages", "model", "stream", "stream_options", "tools", "functions", "response_format", "logprobs", "input")
 # Spellings that a decoder and an encoder would change between them.
 SPELLINGS = (
     b"1e-7", b"1.0", b"-0.0", b"0.10", b"1E+2", b"1e999", b"123456789012345678901234567890", b"-9223372036854775809",
@@ -201,6 +201,7 @@ def test_a_body_can_be_written_for_one_expert_after_another() -> None:
         (b'{"messages":[{"role":"user","content":"x"}],"stream":"yes"}', "stream", "Expected `bool | null`"),
         (b'{"messages":[{"role":"user","content":"x"}],"stream_options":[]}', "stream_options", "got `array`"),
         (b'{"messages":[{"role":"user","content":"x"}],"tools":{}}', "tools", "got `object`"),
+        (b'{"messages":[{"role":"user","content":"x"}],"functions":{}}', "functions", "got `object`"),
         (b'{"messages":[{"role":"user","content":"x"}],"response_format":"json"}', "response_format", "got `str`"),
     ],
 )
@@ -278,6 +279,7 @@ def test_what_is_routed_is_what_the_user_said() -> None:
     assert (query.text, query.earlier, query.continues) == ("and now?", ("first question",), False)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["system", "developer", "assistant", "tool", "function", "user"]), min_size=1, max_size=12)
 )
@@ -298,8 +300,8 @@ def test_nobody_but_the_user_has_a_word_in_the_route(roles: list[str]) -> None:
         (True, [assistant(None, **CALLS), RESULT, {"role": "system", "content": "s"}]),
         (True, [assistant(None, **CALLS), RESULT, assistant(None, **CALLS), RESULT]),
         (True, [assistant(None, function_call={"name": "f"}), {"role": "function", "name": "f", "content": "RESULT"}]),
-        (True, [assistant(None, **CALLS), user("the result, by a client that knows no tool messages")]),
         (True, [assistant(None, **CALLS), user([{"type": "tool_result", "content": "RESULT"}])]),
+        (True, [assistant(None, **CALLS), user([{"type": "tool_result"}, {"type": "text", "text": " "}])]),
         (True, [{"role": "assistant", "content": [{"type": "tool_use"}]}, user([{"type": "tool_result", "content": "RESULT"}])]),
         (True, [assistant("{"), user(RETRY)]),
         (True, [user(RETRY)]),
@@ -319,6 +321,9 @@ def test_a_tool_loop_and_a_validation_retry_go_on_with_the_turn(goes_on: bool, m
         [assistant(None, **CALLS), RESULT, assistant()],
         [assistant("{"), user(RETRY), assistant("{}")],
         [assistant(None, **CALLS), RESULT],
+        [assistant(None, **CALLS)],
+        [assistant(None, **CALLS), {"role": "system", "content": "s"}],
+        [assistant(None, function_call={"name": "f"})],
         [assistant(tool_calls=[])],
         [assistant(tool_calls=None, function_call=None)],
         [{"role": "system", "content": "s"}],
@@ -327,6 +332,18 @@ def test_a_tool_loop_and_a_validation_retry_go_on_with_the_turn(goes_on: bool, m
 def test_the_users_next_words_are_a_new_turn(messages: list[dict[str, Any]]) -> None:
     query = chat([user("question"), *messages, user("another")]).query()
     assert (query.text, query.earlier, query.continues) == ("another", ("question",), False)
+
+
+def test_words_that_stand_in_place_of_a_tools_result_stay_a_turn_in_later_requests() -> None:
+    messages = [user("sort a list"), assistant(None, **CALLS), user("forget it"), assistant(), user("and now?")]
+    query = chat(messages).query()
+    assert (query.earlier, query.text) == (("sort a list", "forget it"), "and now?")
+
+
+def test_words_beside_a_tools_result_are_a_turn() -> None:
+    said = user([{"type": "tool_result", "content": "RESULT"}, {"type": "text", "text": "what does it mean?"}])
+    query = chat([user("question"), assistant(None, **CALLS), said]).query()
+    assert (query.text, query.earlier, query.continues) == ("what does it mean?", ("question",), False)
 
 
 def test_a_first_message_is_a_turn_whatever_it_says() -> None:
@@ -371,10 +388,50 @@ def test_the_size_and_the_needs_of_every_turn_are_told() -> None:
         assistant(None, **CALLS),
         {**RESULT, "content": "r" * 4000},
     ]
-    query = chat(messages, tools=[{"type": "function"}]).query()
+    query = chat(messages, tools=[{"description": "d" * (100 - len(json.dumps({"description": ""})))}]).query()
     tools, both = frozenset({"tools"}), frozenset({"tools", "vision"})
-    assert query.asked == (Asked(10, 30, tools), Asked(130, 650, both), Asked(750, 760, both))
-    assert (query.tokens, query.needs) == (1760, both)
+    assert query.asked == (Asked(35, 55, tools), Asked(155, 675, both), Asked(775, 785, both))
+    assert (query.tokens, query.needs) == (1785 + len(json.dumps(CALLS["tool_calls"])) // 4, both)
+
+
+LARGE = {"name": "f", "parameters": {"description": "x" * 40_000}}
+CALL = {"name": "f", "arguments": json.dumps({"text": "x" * 40_000})}
+
+
+@pytest.mark.parametrize(
+    ("fields", "messages"),
+    [
+        ({"tools": [{"type": "function", "function": LARGE}]}, []),
+        ({"functions": [LARGE]}, []),
+        ({}, [assistant(None, tool_calls=[{"id": "1", "type": "function", "function": CALL}])]),
+        ({}, [assistant(None, function_call=CALL)]),
+        ({}, [{"role": "assistant", "content": [{"type": "tool_use", "input": {"text": "x" * 40_000}}]}]),
+        ({}, [user([{"type": "tool_result", "content": [{"type": "text", "text": "x" * 40_000}]}])]),
+    ],
+)
+def test_what_tools_are_told_and_tell_counts_and_promises_nothing(
+    fields: dict[str, Any], messages: list[dict[str, Any]]
+) -> None:
+    query = chat([user("what?"), *messages], **fields).query()
+    assert query.tokens == pytest.approx(10_000, rel=0.02)
+    assert query.least_tokens == 0  # the worker may write it in another way
+    assert query.asked[0].prefix == (query.tokens - 1 if fields else 0)
+
+
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_a_turn_is_told_with_the_calls_before_it_and_not_with_those_after_it(before: int, after: int) -> None:
+    calls = [[{"function": {"name": "f", "arguments": "x" * size}}] for size in (before, after)]
+    messages = [
+        user("zero"),
+        assistant(None, tool_calls=calls[0]),
+        RESULT,
+        user("one"),
+        assistant(None, tool_calls=calls[1]),
+    ]
+    query = chat(messages).query()
+    size = len("zero") + len(json.dumps(calls[0])) + len("RESULT")
+    assert query.asked == (Asked(0, 1), Asked(size // 4, (size + len("one")) // 4))
+    assert query.tokens == (size + len("one") + len(json.dumps(calls[1]))) // 4
 
 
 @pytest.mark.parametrize(
@@ -397,6 +454,14 @@ def test_the_length_of_the_answer_is_read_where_it_is_a_number(fields: dict[str,
     assert chat(**fields).query().answer_tokens == tokens
 
 
+@pytest.mark.parametrize(
+    ("fields", "answers"),
+    [({}, 1), ({"n": 50}, 50), ({"n": 1}, 1), ({"n": None}, 1), ({"n": 0}, 1), ({"n": -3}, 1), ({"n": "2"}, 1), ({"n": 10**30}, 1)],
+)  # fmt: skip
+def test_the_number_of_answers_is_read_where_it_is_a_number(fields: dict[str, Any], answers: int) -> None:
+    assert chat(**fields).query().answers == answers
+
+
 def test_overrides_ride_along() -> None:
     wanted = Overrides(domain="code")
     assert chat().query(wanted).overrides == wanted
@@ -417,6 +482,9 @@ def test_the_model_asked_for_is_auto_where_none_is_named() -> None:
         ({"tools": [], "logprobs": False, "response_format": {"type": "text"}}, set()),
         ({"tools": None, "logprobs": None, "response_format": None}, set()),
         ({"tools": [{"type": "function"}]}, {"tools"}),
+        ({"functions": [{"name": "f"}]}, {"tools"}),
+        ({"functions": [], "tools": None}, set()),
+        ({"functions": None, "function_call": "none"}, set()),
         ({"logprobs": True}, {"logprobs"}),
         ({"response_format": {"type": "json_schema", "json_schema": {}}}, {"json_schema"}),
         ({"response_format": {"type": "json_object"}}, set()),
@@ -428,6 +496,7 @@ def test_what_a_request_needs_is_read_from_it(fields: dict[str, Any], needs: set
     assert chat(**fields).query().needs == needs
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=50), min_size=1, max_size=4), st.integers(0, 3))
 def test_the_least_size_of_a_prompt_never_exceeds_its_estimate(texts: list[str], images: int) -> None:
     parts = [{"type": "image_url"}] if images else []
@@ -471,13 +540,28 @@ def test_a_route_may_be_asked_for_a_text_alone(body: bytes) -> None:
     assert (query.text, query.requested_model, query.tokens) == ("why is the sky blue?", "auto", 5)
 
 
+@given(st.text(max_size=9))
+def test_a_route_for_a_text_alone_is_asked_of_the_model_that_it_names(model: str) -> None:
+    query = parse_route(json.dumps({"input": "why is the sky blue?", "model": model}).encode())
+    assert query == text_query("why is the sky blue?", model)
+    assert query.requested_model == model
+
+
 def test_a_route_may_be_asked_for_a_chat_body() -> None:
     query = parse_route(b'{"model":"coder","messages":[{"role":"user","content":"hi"}]}')
     assert (query.text, query.requested_model) == ("hi", "coder")
 
 
 @pytest.mark.parametrize(
-    ("body", "param"), [(b'{"input":" \\n"}', "input"), (b'{"input":5}', "input"), (b"{}", "messages"), (b"[]", None)]
+    ("body", "param"),
+    [
+        (b'{"input":" \\n"}', "input"),
+        (b'{"input":5}', "input"),
+        (b'{"input":"x","model":5}', "model"),
+        (b'{"input":"x","model":null}', "model"),
+        (b"{}", "messages"),
+        (b"[]", None),
+    ],
 )
 def test_a_route_for_nothing_is_refused(body: bytes, param: str | None) -> None:
     with pytest.raises(BadRequestError) as caught:

@@ -225,6 +225,14 @@ def test_the_answer_is_as_long_as_the_request_or_the_expert_says_or_512_tokens(
                  Need(tokens=1000, answer_tokens=answer_tokens, max_cost_usd=cost * 0.9999))  # fmt: skip
 
 
+def test_every_answer_that_is_asked_for_costs_and_the_prompt_once() -> None:
+    need = Need(tokens=1000, answer_tokens=100, answers=50, max_cost_usd=0.0111)
+    assert able_ids(PRICED, need) == ["cheap"]
+    assert refusals(PRICED, need)["dear"] == "estimated at 0.11 USD, above the 0.0111 USD allowed"
+    with pytest.raises(NoExpertError, match=r"the least estimate is 0\.0112 USD, for cheap"):
+        able_ids(PRICED, need._replace(answers=51))
+
+
 def test_a_limit_that_nobody_keeps_is_refused_with_the_least_estimate() -> None:
     with pytest.raises(
         NoExpertError, match=r"at most 0\.0001 USD: the least estimate is 0\.0012 USD, for cheap"

@@ -483,6 +483,12 @@ def test_a_limit_of_cost_leaves_out_who_may_cost_more(told: Router) -> None:
     assert refused == "estimated at 0.004 USD, above the 0.003 USD allowed"
 
 
+def test_a_limit_of_cost_is_one_for_all_answers_that_are_asked_for(told: Router) -> None:
+    query = Query(ON_MATH, tokens=1000, answer_tokens=100, answers=10, overrides=Overrides(max_cost_usd=0.003))
+    assert told.decide(query).expert == told.decide(replace(query, answer_tokens=1000, answers=1)).expert == "general"
+    assert told.decide(replace(query, answers=1)).expert == "counter"
+
+
 def test_a_limit_of_cost_binds_an_expert_by_name_and_its_fallbacks_as_well(told: Router) -> None:
     pinned = Query("t", "coder", tokens=1000, answer_tokens=1000, overrides=Overrides(max_cost_usd=0.0019))
     with pytest.raises(NoExpertError, match=r"the least estimate is 0\.002 USD, for coder"):
