@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from router.authoring.authored import Finding
     from router.authoring.balance import Balance
 
+TITLES = {"lengths": "words", "alternates": "alternates explained by"}
+
 
 def corpus(
     folder: Annotated[
@@ -51,12 +53,11 @@ def corpus(
 
 
 def print_balance(balance: Balance) -> None:
-    """Rows by domain, and by language, style, kind, length and topic."""
+    """Rows by domain, and by language, style, kind, length, surface and topic; and what explains alternates."""
     out.print(_table("rows", {"all": balance.domains}), highlight=False)
-    for name in ("languages", "styles", "kinds", "lengths", "topics"):
+    for name in ("languages", "styles", "kinds", "lengths", "surfaces", "topics", "alternates"):
         if counts := getattr(balance, name):
-            title = "words" if name == "lengths" else name.removesuffix("s")
-            out.print(_table(title, counts), highlight=False)
+            out.print(_table(TITLES.get(name, name.removesuffix("s")), counts), highlight=False)
 
 
 def _table(title: str, counts: Mapping[str, Counter[str]]) -> Table:

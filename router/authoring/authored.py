@@ -25,7 +25,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 FIELDS = _words("prompt messages domain alt lang style topic kind why")
-MEASURED_FIELDS = FIELDS | {"id", "part"}
+MEASURED_FIELDS = FIELDS | {"id", "part", "turn_domains"}
+REQUIRED = ("lang", "style")
 ROLES = ("system", "user", "assistant", "tool")
 LANGUAGES = READABLE | {"sw"}
 CONVERSATION = "conversation"
@@ -54,6 +55,10 @@ TOPICS = {
         "education-career relationships extraction"
     ),
 }
+# Alternates that a topic always has, by the rule that the authors agreed on: they need no reason of their own.
+RULED: Mapping[str, frozenset[str]] = {
+    "physics": _words("math"), "chemistry": _words("bio math"), "statistics": _words("general"), "logic": _words("general"),
+}  # fmt: skip
 DOMAIN_OF_TOPIC = {topic: domain for domain, topics in TOPICS.items() for topic in topics}
 _VALUES = {"lang": LANGUAGES, "style": STYLES, "topic": frozenset(DOMAIN_OF_TOPIC), "kind": KINDS}
 # What a program that fills in or varies a text leaves behind.
@@ -115,6 +120,20 @@ class AuthoredRow:
             return self.turns[0]
         return "\n".join(message_text(message.get("content")) for message in self.raw["messages"])
 
+    @property
+    def alternates(self) -> tuple[str, ...]:
+        """The other labels that are right as well."""
+        listed = self.raw.get("alt")
+        return tuple(map(str, listed)) if isinstance(listed, list) else ()
+
+    @property
+    def explained_by(self) -> str:
+        """What says why its alternates are right as well."""
+        if "why" in self.raw:
+            return "why"
+        ruled = RULED.get(str(self.raw.get("topic")), frozenset[str]())
+        return "rule of its topic" if ruled.issuperset(self.alternates) else "nothing"
+
     def finding(self, check: str, message: str) -> Finding:
         return Finding(self.file, self.line, check, message)
 
@@ -157,12 +176,17 @@ def complaints_of(raw: Mapping[str, Any], fields: frozenset[str] = FIELDS) -> It
     """What is wrong with the fields of a row, other than its text."""
     if unknown := sorted(raw.keys() - fields):
         yield f"unknown field {unknown[0]!r}{_hint(unknown[0], fields)}"
+    for name in REQUIRED:
+        if name not in raw:
+            yield f"no {name}"
     for name, values in _VALUES.items():
         if name in raw and not (isinstance(raw[name], str) and raw[name] in values):
             yield f"unknown {name} {raw[name]!r}{_hint(str(raw[name]), values)}"
     if raw.get("domain") not in BUILT_IN_DOMAINS:
         yield f"unknown domain {raw.get('domain')!r}; there are {', '.join(BUILT_IN_DOMAINS)}"
     yield from _label_complaints(raw)
+    if "turn_domains" in raw:
+        yield from _turn_complaints(raw)
     if "why" in raw and not (isinstance(raw["why"], str) and raw["why"].strip()):
         yield "why is empty; give the reason or leave the field out"
     if ("messages" in raw) != ("kind" in raw):
@@ -200,6 +224,20 @@ def _label_complaints(raw: Mapping[str, Any]) -> Iterator[str]:
     home = DOMAIN_OF_TOPIC.get(topic) if isinstance(topic, str) else None
     if home and home != raw.get("domain") and home not in others:
         yield f"topic {topic} is of {home}, which is neither the domain nor an alternate"
+
+
+def _turn_complaints(raw: Mapping[str, Any]) -> Iterator[str]:
+    """About the labels of the user's turns, of which the last is the row's."""
+    labels, messages = raw["turn_domains"], raw.get("messages")
+    if not isinstance(labels, list) or not all(label in BUILT_IN_DOMAINS for label in labels):
+        yield "turn_domains is not a list of domains"
+    elif labels[-1:] != [raw.get("domain")]:
+        yield "the last of turn_domains is not the domain"
+    said = (
+        [m for m in messages if isinstance(m, dict) and m.get("role") == "user"] if isinstance(messages, list) else []
+    )
+    if isinstance(labels, list) and len(labels) != len(said):
+        yield f"turn_domains has {len(labels)} labels for {len(said)} user turns"
 
 
 def _text_complaints(raw: Mapping[str, Any]) -> Iterator[str]:

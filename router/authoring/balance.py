@@ -1,4 +1,5 @@
-"""What the corpus is made of: rows by domain, language, style, topic, kind and length, and what there should be of each."""
+"""What the corpus is made of: rows by domain, language, style, topic, kind, length, surface and alternates, and what there
+should be of each."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.authoring.authored import CONVERSATION, DOMAIN_OF_TOPIC, KINDS, STYLES, AuthoredRow
+from router.authoring.surface import SURFACES, surfaces_of
 from router.experts import BUILT_IN_DOMAINS
 
 DOMAIN_SHARE = (0.15, 0.40)  # of the rows
@@ -19,7 +21,13 @@ LEAST_ROWS = 15  # of a style or a topic
 LEAST_OF_KIND = 10
 # By words: the first count that is too many, and the least share of the rows. Most prompts are one or two sentences.
 LENGTHS: Mapping[str, tuple[float, float]] = {
-    "under 10": (10, 0.15), "10 to 40": (41, 0.25), "41 to 120": (121, 0.10), "over 120": (float("inf"), 0.02),
+    "under 10": (10, 0.15), "10 to 40": (41, 0.25), "41 to 120": (121, 0.10), "121 to 700": (701, 0.02),
+    "over 700": (float("inf"), 0),
+}  # fmt: skip
+# The least share of the rows that look so: people write as they please, and few of those who write prompts for a corpus do.
+SURFACE_SHARES: Mapping[str, float] = {
+    "hasty spelling": 0.005, "lower case": 0.06, "capitals": 0.0008, "no punctuation": 0.05, "LaTeX": 0.003,
+    "Markdown": 0.008, "code and prose": 0.015,
 }  # fmt: skip
 # Scripts without spaces between words, and about how many of their characters a word has.
 _UNSPACED = (
@@ -45,7 +53,8 @@ def length_of(text: str) -> str:
 
 @dataclass(frozen=True)
 class Balance:
-    """Rows by value and domain, such as `languages["de"]["code"]`; `lengths` are of the last thing that the user says."""
+    """Rows by value and domain, such as `languages["de"]["code"]`; `lengths` and `surfaces` are of the last thing that the user
+    says. `alternates` are the rows that have any, by who says why: the row, the rule of its topic, or nobody."""
 
     domains: Counter[str]
     languages: Mapping[str, Counter[str]]
@@ -53,6 +62,8 @@ class Balance:
     topics: Mapping[str, Counter[str]]
     kinds: Mapping[str, Counter[str]]
     lengths: Mapping[str, Counter[str]]
+    surfaces: Mapping[str, Counter[str]]
+    alternates: Mapping[str, Counter[str]]
 
     @classmethod
     def of(cls, rows: Iterable[AuthoredRow]) -> Balance:
@@ -64,7 +75,11 @@ class Balance:
         )
         lengths = _counted((length_of(row.turns[-1]), row.domain) for row in kept)
         in_order = {name: lengths.get(name, Counter()) for name in LENGTHS}
-        return cls(Counter(row.domain for row in kept), languages, styles, topics, kinds, in_order)
+        looks = _counted((name, row.domain) for row in kept for name in surfaces_of(row.turns[-1]))
+        surfaces = {name: looks.get(name, Counter()) for name in SURFACES}
+        alternates = _counted((row.explained_by, row.domain) for row in kept if row.alternates)
+        domains = Counter(row.domain for row in kept)
+        return cls(domains, languages, styles, topics, kinds, in_order, surfaces, alternates)
 
     @property
     def rows(self) -> int:
@@ -90,6 +105,9 @@ class Balance:
         for name, (_, wanted) in LENGTHS.items():
             if (share := self.lengths[name].total() / self.rows) < wanted:
                 yield f"{share:.1%} of the rows have {name} words; {wanted:.0%} are wanted"
+        for name, wanted in SURFACE_SHARES.items():
+            if (share := self.surfaces[name].total() / self.rows) < wanted:
+                yield f"{share:.2%} of the rows have the surface {name}; {wanted:.2%} are wanted"
 
     def _languages(self) -> Iterator[str]:
         large = {name: counts for name, counts in self.languages.items() if counts.total() >= LANGUAGE_ROWS}
@@ -101,7 +119,7 @@ class Balance:
                     yield f"{domain} has {share:.0%} of the rows in {name}; {LANGUAGE_SHARE:.0%} are wanted"
 
     def described(self) -> dict[str, Any]:
-        parts = ("languages", "styles", "topics", "kinds", "lengths")
+        parts = ("languages", "styles", "topics", "kinds", "lengths", "surfaces", "alternates")
         return {
             "rows": self.rows,
             "domains": dict(self.domains),

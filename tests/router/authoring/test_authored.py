@@ -23,7 +23,14 @@ from router.experts import BUILT_IN_DOMAINS
 
 PROMPT = {"prompt": "Why does my loop stop?", "domain": "code", "lang": "en", "style": "fix", "topic": "python"}
 SAID = [{"role": r, "content": c} for r, c in (("user", "Sort this"), ("assistant", "Done"), ("user", "faster"))]
-TALK = {"messages": SAID, "domain": "code", "style": "conversation", "topic": "algorithms", "kind": "followup"}
+TALK = {
+    "messages": SAID,
+    "domain": "code",
+    "lang": "en",
+    "style": "conversation",
+    "topic": "algorithms",
+    "kind": "followup",
+}
 
 
 def file(tmp_path: Path, *rows: object) -> Path:
@@ -51,8 +58,46 @@ def test_nothing_is_wrong_with_a_right_row(tmp_path: Path, row: dict[str, Any]) 
     assert (read.place, read.raw) == ("corpus/mine.jsonl:1", row)
 
 
-def test_an_old_row_needs_no_topic_and_no_language(tmp_path: Path) -> None:
-    assert read_authored(file(tmp_path, {"prompt": "segfault", "domain": "code", "style": "word"}))[1] == []
+def test_an_old_row_needs_no_topic(tmp_path: Path) -> None:
+    row = {"prompt": "segfault", "domain": "code", "lang": "en", "style": "word"}
+    assert read_authored(file(tmp_path, row))[1] == []
+
+
+def test_every_row_has_a_language_and_a_style() -> None:
+    assert wrong({"prompt": "abc", "domain": "code"}) == ["no lang", "no style"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "by"),
+    [
+        ({"alt": ["math"], "topic": "physics"}, "rule of its topic"),
+        ({"alt": ["bio"], "topic": "chemistry"}, "rule of its topic"),
+        ({"alt": ["code"], "topic": "physics"}, "nothing"),
+        ({"alt": ["math"], "topic": "finance"}, "nothing"),
+        ({"alt": ["math"]}, "nothing"),
+        ({"alt": ["math"], "topic": "finance", "why": "sums"}, "why"),
+    ],
+    ids=str,
+)
+def test_alternates_are_explained_by_the_row_or_by_the_rule_of_its_topic(changes: dict[str, Any], by: str) -> None:
+    assert AuthoredRow("f", 1, {"prompt": "p", "domain": "general", **changes}).explained_by == by
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [
+        (["math", "code"], None),
+        (["code"], "turn_domains has 1 labels for 2 user turns"),
+        (["code", "math"], "the last of turn_domains is not the domain"),
+        (["cooking", "code"], "turn_domains is not a list of domains"),
+        ("code", "turn_domains is not a list of domains"),
+        ([{}, "code"], "turn_domains is not a list of domains"),
+    ],
+    ids=str,
+)
+def test_the_labels_of_turns_are_domains_one_for_each(labels: object, complaint: str | None) -> None:
+    found = list(complaints_of({**TALK, "id": "1", "part": "p", "turn_domains": labels}, MEASURED_FIELDS))
+    assert found == ([complaint] if complaint else [])
 
 
 @pytest.mark.parametrize(
@@ -87,7 +132,7 @@ def test_a_wrong_field_is_named(changes: dict[str, Any], complaint: str) -> None
 
 
 def test_a_row_without_a_domain_is_named_whatever_its_alternates() -> None:
-    assert wrong({"prompt": "p", "alt": [None]}) == [
+    assert wrong({"prompt": "p", "alt": [None], "lang": "en", "style": "ask"}) == [
         "unknown domain None; there are code, math, bio, general", "unknown alternate None",
     ]  # fmt: skip
 

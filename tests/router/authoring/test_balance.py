@@ -9,11 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.authoring.authored import DOMAIN_OF_TOPIC, KINDS, STYLES, AuthoredRow
-from router.authoring.balance import LANGUAGE_ROWS, LEAST_OF_KIND, LEAST_ROWS, Balance, length_of, word_count
+from router.authoring.balance import (
+    LANGUAGE_ROWS,
+    LEAST_OF_KIND,
+    LEAST_ROWS,
+    LENGTHS,
+    SURFACE_SHARES,
+    Balance,
+    length_of,
+    word_count,
+)
+from router.authoring.surface import SURFACES
 from router.experts import BUILT_IN_DOMAINS
 
 LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "ja", "zh", "ko"]
-WORDS = {"under 10": 5, "10 to 40": 25, "41 to 120": 80, "over 120": 200}
+WORDS = {"under 10": 5, "10 to 40": 25, "41 to 120": 80, "121 to 700": 200}
+LOOKING = {
+    "hasty spelling": "Whats that thing over there, and why is it there of all places?",
+    "lower case": "who wrote these letters, and why were they never sent to anybody?",
+    "capitals": "WHO WROTE THESE LETTERS, AND WHY WERE THEY NEVER SENT TO ANYBODY?",
+    "no punctuation": "Who wrote these letters and why were they never sent to anybody",
+    "LaTeX": "Is $x^2$ odd, I mean for an odd number and for no other one?",
+    "Markdown": "Is `x` odd, I mean for an odd number and for no other one?",
+    "code and prose": "Why is it that in C len(x) == 3, and in no other language?",
+}
 
 
 def row(text: str = "p", **fields: Any) -> AuthoredRow:
@@ -33,7 +52,9 @@ def balanced() -> list[AuthoredRow]:
         wanted += [{"domain": domain, "style": style} for style in sorted(STYLES - {"conversation"})]
         wanted += [{"domain": home, "topic": topic} for topic, home in DOMAIN_OF_TOPIC.items()]
         wanted += [{"domain": domain, "kind": kind} for kind in sorted(KINDS) if number < LEAST_OF_KIND]
-    return [row("word " * words, **fields) for fields, words in zip(wanted, cycle(WORDS.values()), strict=False)]
+    rows = [row("Word, " * words, **fields) for fields, words in zip(wanted, cycle(WORDS.values()), strict=False)]
+    seen = [LOOKING[name] for name, share in SURFACE_SHARES.items() for _ in range(round(2 * share * len(rows)))]
+    return rows + [row(text, domain=domain) for text, domain in zip(seen, cycle(BUILT_IN_DOMAINS), strict=False)]
 
 
 def complaints(rows: list[AuthoredRow]) -> list[str]:
@@ -74,7 +95,9 @@ def test_words_are_counted_and_where_none_are_spaced_estimated(text: str, words:
         (40, "10 to 40"),
         (41, "41 to 120"),
         (120, "41 to 120"),
-        (121, "over 120"),
+        (121, "121 to 700"),
+        (700, "121 to 700"),
+        (701, "over 700"),
     ],
 )
 def test_a_length_has_its_name(words: int, name: str) -> None:
@@ -95,7 +118,7 @@ def test_rows_are_counted_by_what_they_are_and_by_domain() -> None:
     assert balance.topics == {"python": Counter(code=1)}
     assert balance.kinds == {}
     assert {name: counts.total() for name, counts in balance.lengths.items()} == {
-        "under 10": 2, "10 to 40": 0, "41 to 120": 1, "over 120": 0,
+        "under 10": 2, "10 to 40": 0, "41 to 120": 1, "121 to 700": 0, "over 700": 0,
     }  # fmt: skip
 
 
@@ -157,3 +180,32 @@ def test_a_language_that_lacks_a_domain_is_told() -> None:
 def test_a_length_that_is_too_rare_is_told(name: str) -> None:
     others = [row for row in balanced() if length_of(row.turns[-1]) != name]
     assert any(f"0.0% of the rows have {name} words" in said for said in complaints(others))
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_a_surface_that_is_too_rare_is_told(name: str) -> None:
+    others = [row for row in balanced() if row.turns != (LOOKING[name],)]
+    assert complaints(others) == [f"0.00% of the rows have the surface {name}; {SURFACE_SHARES[name]:.2%} are wanted"]
+
+
+def test_very_long_rows_are_counted_and_none_are_wanted() -> None:
+    assert Balance.of([row("w " * 701)]).lengths["over 700"] == Counter(code=1)
+    assert LENGTHS["over 700"][1] == 0
+
+
+def test_alternates_are_counted_by_what_explains_them_and_are_no_complaint() -> None:
+    rows = [
+        row(alt=["math"], why="half"),
+        row(alt=["math"]),
+        row(domain="general", topic="physics", alt=["math"]),
+        row(),
+    ]
+    assert Balance.of(rows).alternates == {
+        "nothing": Counter(code=1), "rule of its topic": Counter(general=1), "why": Counter(code=1),
+    }  # fmt: skip
+    unlabelled = [row(), row(), row(domain="general", topic="physics"), row()]
+    assert complaints(rows) == complaints(unlabelled)
+
+
+def test_what_is_no_list_of_alternates_is_not_counted() -> None:
+    assert Balance.of([row(alt=5), row(alt=[])]).alternates == {}

@@ -50,12 +50,13 @@ class Folders:
 
 
 def _row(row: str | dict[str, Any]) -> dict[str, Any]:
-    return {"prompt": row, "domain": "general", "style": "ask"} if isinstance(row, str) else row
+    return {"prompt": row, "domain": "general", "lang": "en", "style": "ask"} if isinstance(row, str) else row
 
 
 def talk(*said: str, **fields: Any) -> dict[str, Any]:
     messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
-    return {"messages": messages, "domain": "general", "style": "conversation", "kind": "continue", **fields}
+    row = {"messages": messages, "domain": "general", "lang": "en", "style": "conversation", "kind": "continue"}
+    return row | fields
 
 
 @pytest.fixture
