@@ -17,10 +17,14 @@ from router.values import HttpUrl, Language, Seconds, Secret, Usd
 from router.yamlfile import YamlFile
 
 VIRTUAL_MODELS = ("auto", "auto:cheap", "auto:best")
-POLICY_GROUP, ADDED_PREFIX = (
-    "moe_gateway.policies",
-    "auto:",
-)  # what packages add under that group are virtual models too
+POLICY_GROUP = "moe_gateway.policies"  # what packages add under it are virtual models too
+ADDED_PREFIX = "auto:"
+# What the router is made of: the group under which packages add such parts, and the names that need no package.
+PARTS = {
+    "encoder": ("moe_gateway.encoders", ("moe-minilm", "moe-static", "all-MiniLM-L6-v2")),
+    "head": ("moe_gateway.heads", ("linear", "kernel")),
+    "calibrator": ("moe_gateway.calibrators", ("temperature", "isotonic")),
+}
 BUILT_IN_DOMAINS = ("code", "math", "bio", "general")
 CAPABILITIES = ("tools", "json_schema", "vision", "audio", "logprobs")
 LISTED_QUALITY = 0.9  # of an expert for a domain that it names without a figure
@@ -141,6 +145,7 @@ class Expert(Part):
 class RouterOptions(Part):
     confidence_floor: Annotated[float, Field(ge=0, le=1)] = 0.55
     fallback: str | None = None
+    # A name that PARTS knows or a package adds; with a / in it, a sentence-transformers model of the hub or of a folder.
     encoder: str = "moe-minilm"
     # The encoder of the cheap stage before it, empty for none. Were it a transformer, every decision would wait for a thread.
     static: str = "moe-static"
@@ -267,6 +272,7 @@ def _cross_check(file: YamlFile, parts: Mapping[str, Any]) -> list[Problem]:
     return [
         *_check_names(file, ids, parts["aliases"]),
         *_check_references(file, ids),
+        *_check_parts(file),
         *_check_domains(file, declared, parts),
     ]
 
@@ -310,6 +316,19 @@ def _check_references(file: YamlFile, ids: Sequence[str]) -> Iterator[Problem]:
     last = _section(file, "router").get("fallback")
     if isinstance(last, str) and last not in ids:
         yield file.problem(("router", "fallback"), f"no expert {last!r}{_nearest(last, ids)}")
+
+
+def _check_parts(file: YamlFile) -> Iterator[Problem]:
+    options = _section(file, "router")
+    for key, part in (("encoder", "encoder"), ("static", "encoder"), ("head", "head"), ("calibrator", "calibrator")):
+        name, (group, known) = options.get(key), PARTS[part]
+        if not isinstance(name, str) or name in known or (key, name) == ("static", ""):
+            continue
+        if part == "encoder" and "/" in name:
+            continue  # only the hub knows, or the folder
+        names = [*known, *added(group)]
+        if name not in names:
+            yield file.problem(("router", key), f"no {part} {name!r}{_nearest(name, names)}")
 
 
 def _check_domains(file: YamlFile, declared: Sequence[str], parts: Mapping[str, Any]) -> Iterator[Problem]:

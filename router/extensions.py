@@ -69,6 +69,11 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self._built_in) + len(self._entries())
 
+    def package(self, name: str) -> str | None:
+        """The package that adds `name` and its version, such as `acme 1.2`; None where it is built in or nobody adds it."""
+        entries = [] if name in self._built_in else self._entries().get(name, [])
+        return next((f"{e.dist.name} {e.dist.version}" if e.dist else e.value for e in entries), None)
+
     @contextmanager
     def lending(self, name: str, thing: T) -> Iterator[None]:
         """`name` is built in while the block runs: for things that an application makes itself."""

@@ -5,6 +5,7 @@ Each is a type for Pydantic, which tells what is wrong in place of a ValueError'
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from typing import Annotated, Any
@@ -12,7 +13,32 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# Those that a prompt can be found to be in (see language.py): an expert for any other would never be preferred.
+LANGUAGES = _words(
+    "af am an ar as av az ba be bg bh bn bo br bs ca ce co cs cv cy da de dv el en eo es et eu fa fi fr fy ga gd gl gn gu gv "
+    "he hi hr ht hu hy ia id ie io is it ja jv ka kk km kn ko ku kv kw ky la lb li lo lt lv mg mk ml mn mr ms mt my ne nl nn "
+    "no oc or os pa pl ps pt qu rm ro ru sa sc sd si sk sl so sq sr su sv sw ta te tg th tk tl tr tt ug uk ur uz vi vo wa yo zh"
+)
+# What people write for a language: the code of a country where it is spoken, an older or a longer code, its name.
+MEANT = dict(
+    word.split("=", 1)
+    for word in _words(
+        "jp=ja cn=zh tw=zh hk=zh kr=ko vn=vi in=id cz=cs dk=da se=sv gr=el ua=uk by=be rs=sr al=sq ee=et ge=ka kz=kk mm=my kh=km "
+        "np=ne bd=bn pk=ur ph=tl ir=fa il=he iw=he eg=ar us=en gb=en mx=es at=de "
+        "ara=ar zho=zh deu=de ger=de eng=en fra=fr fre=fr hin=hi ind=id ita=it jpn=ja kor=ko mya=my nld=nl pol=pl por=pt rus=ru "
+        "spa=es swe=sv tha=th tur=tr ukr=uk vie=vi "
+        "arabic=ar bengali=bn burmese=my chinese=zh czech=cs danish=da dutch=nl english=en finnish=fi french=fr german=de "
+        "greek=el hebrew=he hindi=hi hungarian=hu indonesian=id italian=it japanese=ja khmer=km korean=ko malay=ms norwegian=no "
+        "persian=fa polish=pl portuguese=pt romanian=ro russian=ru spanish=es swedish=sv thai=th turkish=tr ukrainian=uk urdu=ur "
+        "vietnamese=vi"
+    )
+)
 
 
 def _seconds(value: Any) -> Any:
@@ -54,9 +80,20 @@ def _secret(value: str) -> str:
 
 
 def _language(value: str) -> str:
-    if not re.fullmatch(r"[a-z]{2}", value):
-        raise ValueError(f"{value[:40]!r} is not a language; write its two letters in ISO 639-1, such as ja")
-    return value
+    if value in LANGUAGES:
+        return value
+    meant = _meant(value[:40])
+    hint = f"did you mean {meant!r}?" if meant else "write its two letters in ISO 639-1, such as ja"
+    raise ValueError(f"{value[:40]!r} is not a language that the router can tell; {hint}")
+
+
+def _meant(said: str) -> str | None:
+    """The language that was probably meant, None where nothing is near."""
+    said = re.split("[-_]", said.strip().lower())[0]  # ja-JP
+    if said in LANGUAGES:
+        return said
+    near = difflib.get_close_matches(said, MEANT, n=1, cutoff=0.75)
+    return MEANT[near[0]] if near else None
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]

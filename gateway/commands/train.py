@@ -28,12 +28,10 @@ def train(
     """
     from router.dataset import load_corpus, training_rows
     from router.training.encoders import make_encoders
-    from router.training.provision import check_names
     from router.training.train import Recipe
     from router.training.train import train as train_router
 
     file = read_config(config)
-    check_names(file)
     folder = output or state_folder(config, state) / "router"
     with shown_progress() as progress, TemporaryDirectory() as scratch:
         # Not in the artifact's folder: another training that ends meanwhile would take them for what an earlier one left.

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from router.artifact import PACKAGED, Manifest, is_of_another_format, read_manifest, whole_encoder
-from router.calibration import CALIBRATORS
-from router.classifier import HEADS
+from router.artifact import PACKAGED, Manifest, StageManifest, is_of_another_format, read_manifest, whole_encoder
 from router.dataset import corpus_hash, training_rows
-from router.errors import ArtifactError, RouterError
+from router.errors import ArtifactError
 from router.experts import ExpertsFile
 from router.routing import Router
+from router.training.installed import installed_name
 
 Progress = Callable[[str, int, int], None]
 
@@ -19,12 +18,10 @@ Progress = Callable[[str, int, int], None]
 def load_or_train(file: ExpertsFile, state: Path, progress: Progress) -> Router:
     """The router for `file`: one in `state` or the packaged one where it was trained on just this, else a new one in `state`.
 
-    One in `state` whose encoder is an older version of one that the package ships is made anew.
+    One in `state` whose encoder is an older version of one that this package ships, or another adds, is made anew.
 
-    Raises RouterError for an unknown head or calibrator, ArtifactError where the router that fits is damaged, and what
-    train raises.
+    Raises ArtifactError where the router that fits is damaged, and what train raises.
     """
-    check_names(file)
     rows = training_rows(file)
     options = file.router
     encoders = tuple(name for name in (options.static, options.encoder) if name)
@@ -51,13 +48,11 @@ def load_or_train(file: ExpertsFile, state: Path, progress: Progress) -> Router:
 
 
 def _outdated(manifest: Manifest) -> bool:
-    """Whether the package ships an encoder of the same name and other content: folders are named by their content."""
-    shipped = ((stage.encoder_folder, whole_encoder(PACKAGED, stage.encoder)) for stage in manifest.stages)
-    return any(folder is not None and folder.name != kept for kept, folder in shipped)
+    """Whether an encoder of the same name and other content is to be had: folders are named by their content."""
+    return any(stage.encoder_folder != _current(stage) for stage in manifest.stages)
 
 
-def check_names(file: ExpertsFile) -> None:
-    """Raises RouterError where the file names a head or a calibrator that nobody adds."""
-    for key, name, known in (("head", file.router.head, HEADS), ("calibrator", file.router.calibrator, CALIBRATORS)):
-        if name not in known:
-            raise RouterError(f"router.{key}: there is no {key} {name!r}; known are {', '.join(known)}")
+def _current(stage: StageManifest) -> str:
+    """The folder of the stage's encoder in a router that is made now."""
+    shipped = whole_encoder(PACKAGED, stage.encoder)
+    return shipped.name if shipped else installed_name(stage.encoder) or stage.encoder_folder

@@ -22,11 +22,12 @@ from router.dataset import Example, Row, corpus_hash, domains_of, examples_of
 from router.decision import Stage as StageName
 from router.detectors import Detectors
 from router.encoder import ENCODERS, Encoder
-from router.errors import ArtifactError, CorpusError
+from router.errors import ArtifactError, CorpusError, ExtensionError
 from router.experts import BUILT_IN_DOMAINS, RouterOptions
 from router.holds import Hold
 from router.measuring.measures import score
 from router.training.export import export_encoder
+from router.training.installed import installed_encoder
 from router.vectors import Vectors
 
 FOLDS = 5
@@ -94,7 +95,7 @@ def train(
     for name, encoder_name in recipe.encoders:
         folder = encoders.get(encoder_name) or find_encoder(encoder_name, into, progress)
         holds.append(Hold([folder]))
-        made.append((name, _encoder(folder), folder))
+        made.append((name, _encoder(folder, encoder_name), folder))
     for _, encoder, folder in made:
         vectors[encoder.name] = _vectors(encoder, folder.name, lessons.texts, into, progress)
     detectors = _detectors([vectors[encoder.name] for _, encoder, _ in made], lessons)
@@ -164,6 +165,7 @@ def _fitted(
 ) -> Stage:
     """A stage that is not calibrated yet; `before` is what the stage before it says of every text."""
     head = HEADS[recipe.head].fit(vectors[lessons.trained], lessons.targets[lessons.trained])
+    _check_name("head", recipe.head, head.name)
     return Stage(
         name,
         encoder,
@@ -190,9 +192,11 @@ def _calibrated(
     if len(measured) >= LEAST_HELD_OUT:
         logits = stage.logits(vectors[measured], _at(measured, before))
         stage = replace(stage, calibrator=fit(logits, targets[measured]))
+        _check_name("calibrator", recipe.calibrator, stage.calibrator.name)
         return stage, stage.of_vectors(vectors, before)
     logits = _out_of_fold(stage, recipe.head, vectors[trained], targets[trained], _at(trained, before))
     stage = replace(stage, calibrator=fit(logits, targets[trained]))
+    _check_name("calibrator", recipe.calibrator, stage.calibrator.name)
     said = stage.of_vectors(vectors, before)
     said[trained] = stage.detectors.extended(stage.calibrator.probabilities(logits), vectors[trained])
     return stage, said
@@ -235,11 +239,21 @@ def _held_out(rows: Sequence[Row], domains: Sequence[str], said: Mapping[str, Fl
     return score(measured, domains, np.log(np.maximum(probabilities, 1e-12))).summary()
 
 
-def _encoder(folder: Path) -> Encoder:
+def _encoder(folder: Path, name: str) -> Encoder:
     kind = kind_of(folder)
     if kind not in ENCODERS:
         raise ArtifactError(f"{folder} holds an encoder of the kind {kind!r}, which no installed package adds")
-    return ENCODERS[kind](folder)
+    encoder = ENCODERS[kind](folder)
+    _check_name("encoder", name, encoder.name)
+    return encoder
+
+
+def _check_name(part: str, name: str, own: str) -> None:
+    """The artifact keeps what a part calls itself, and is loaded by it."""
+    if own != name:
+        raise ExtensionError(
+            f"the {part} {name!r} calls itself {own!r}; its name has to be the one that it is added under"
+        )
 
 
 def _vectors(encoder: Encoder, folder_name: str, texts: Sequence[str], into: Path, progress: Progress) -> Floats:
@@ -270,13 +284,14 @@ def _vectors(encoder: Encoder, folder_name: str, texts: Sequence[str], into: Pat
 
 
 def find_encoder(name: str, into: Path, progress: Progress = silent) -> Path:
-    """The folder of the encoder `name`: the one that the package ships, else the one in `into`, else exported now.
+    """The folder of the encoder `name`: the one that this package ships, else of one that another package adds, else the one
+    in `into`, else exported now.
 
-    One of that name in `into` may be what an older version of the package shipped.
+    One of that name in `into` may be what an older version of a package shipped or added.
     """
-    for folder in (PACKAGED, into):
-        if kept := whole_encoder(folder, name):
-            return kept
+    kept = whole_encoder(PACKAGED, name) or installed_encoder(name, into) or whole_encoder(into, name)
+    if kept:
+        return kept
     progress(f"exporting the encoder {name}", 0, 1)
     folder = export_encoder(name, into)
     progress(f"exporting the encoder {name}", 1, 1)
@@ -287,7 +302,11 @@ def encode(encoder: Encoder, texts: Sequence[str], progress: Progress = silent) 
     """The vectors of `texts`, shape (len(texts), dimensions), with progress as it goes."""
     parts = [np.zeros((0, encoder.dimensions), dtype=np.float32)]
     for start in range(0, len(texts), CHUNK):
-        parts.append(encoder.encode(texts[start : start + CHUNK]))
+        chunk = texts[start : start + CHUNK]
+        parts.append(encoder.encode(chunk))
+        if parts[-1].shape != (len(chunk), encoder.dimensions):
+            wanted = f"{len(chunk)} texts and {encoder.dimensions} dimensions"
+            raise ExtensionError(f"the encoder {encoder.name} made vectors of shape {parts[-1].shape} for {wanted}")
         progress(f"reading the corpus with {encoder.name}", min(start + CHUNK, len(texts)), len(texts))
     return np.concatenate(parts)
 

@@ -127,7 +127,7 @@ def experts_documents(draw: st.DrawFn) -> Data:
     options = {
         "confidence_floor": SHARES,
         "fallback": st.sampled_from(ids),
-        "encoder": WORDS,
+        "encoder": st.sampled_from(["moe-minilm", "moe-static"]) | WORDS.map("{}/model".format),
         "head": st.sampled_from(["kernel", "linear"]),
     }
     rest = st.fixed_dictionaries(

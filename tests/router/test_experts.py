@@ -9,18 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.artifact import Artifact
+from router.calibration import CALIBRATORS
+from router.classifier import HEADS
 from router.errors import ConfigError, Problem
 from router.experts import (
     BUILT_IN_DOMAINS,
     FALLBACK_OTHER_QUALITY,
     LISTED_QUALITY,
     OTHER_QUALITY,
+    PARTS,
     POLICY_GROUP,
     Expert,
     ExpertsFile,
     load_experts,
     parse_experts,
 )
+from router.training.export import PACKAGED as EXPORTABLE
 from tests.fakes.documents import (
     DURATIONS,
     SECRET,
@@ -318,9 +323,18 @@ WRONG = [
         "[tools]\n    languages: [ja, Japanese]",
         "Japanese",
         "experts.coder.languages.1",
-        "two letters",
+        "did you mean 'ja'?",
     ),
-    ("[tools, json_schema]", "[tools]\n    languages: [JA]", "JA", "experts.coder.languages.0", "such as ja"),
+    ("[tools, json_schema]", "[tools]\n    languages: [jp]", "jp", "experts.coder.languages.0", "did you mean 'ja'?"),
+    ("[tools, json_schema]", "[tools]\n    languages: [qq]", "qq", "experts.coder.languages.0", "such as ja"),
+    # the router's parts
+    ("floor: 0.6", "floor: 0.6\n  head: liner", "liner", "router.head", "no head 'liner'; did you mean 'linear'?"),
+    ("floor: 0.6", "floor: 0.6\n  head: ''", "head: ''", "router.head", "no head ''; known are linear, kernel"),
+    ("floor: 0.6", "floor: 0.6\n  calibrator: magic", "magic", "router.calibrator", "known are temperature, isotonic"),
+    ("floor: 0.6", "floor: 0.6\n  encoder: moe-mini", "moe-mini", "router.encoder", "did you mean 'moe-minilm'?"),
+    ("floor: 0.6", "floor: 0.6\n  encoder: ''", "encoder: ''", "router.encoder", "no encoder ''"),
+    ("floor: 0.6", "floor: 0.6\n  static: moe-statik", "statik", "router.static", "did you mean 'moe-static'?"),
+    ("floor: 0.6", "floor: 0.6\n  head: 5", "head: 5", "router.head", "valid string"),
     ("[tools, json_schema]", "[tools, flying]", "flying", "experts.coder.capabilities.1", "'tools', 'json_schema'"),
     ("{embedded: smollm2}", "{embedded: other}", "other", "experts.general.upstream.embedded", "'smollm2'"),
     ("{embedded: smollm2}", "{}", "{}", "experts.general.upstream", "give exactly one of vllm: [URL, …] and embedded"),
@@ -705,3 +719,35 @@ SCALARS = st.sampled_from(
 @settings(deadline=None, max_examples=40)
 def test_no_section_of_another_kind_raises_anything_but_a_config_error(sections: dict[str, str]) -> None:
     read_or_refused("".join(f"{key}: {value}\n" for key, value in sections.items()))
+
+
+# The router's parts
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "{encoder: all-MiniLM-L6-v2, static: ''}",
+        "{encoder: moe-static, static: '', head: kernel, calibrator: isotonic}",
+        "{encoder: owner/model, static: ./here/encoder}",
+    ],
+)
+def test_a_part_may_be_named_that_is_built_in_or_that_the_hub_or_a_folder_may_have(options: str) -> None:
+    assert parse_experts(f"router: {options}\n" + good("router:\n  confidence_floor: 0.6\n  fallback: general\n", ""))
+
+
+def test_the_names_that_need_no_package_are_those_that_are_there(packaged: Artifact) -> None:
+    assert set(PARTS["head"][1]) == set(HEADS)
+    assert set(PARTS["calibrator"][1]) == set(CALIBRATORS)
+    assert set(PARTS["encoder"][1]) == {stage.encoder for stage in packaged.manifest.stages} | set(EXPORTABLE)
+
+
+@pytest.mark.parametrize(
+    ("key", "part"), [("encoder", "encoder"), ("static", "encoder"), ("head", "head"), ("calibrator",) * 2]
+)
+def test_what_an_installed_package_adds_may_be_named_and_is_near(install: Install, key: str, part: str) -> None:
+    text = good("floor: 0.6", f"floor: 0.6\n  {key}: acme-one")
+    assert "known are" in the_refusal(text).message
+    install("acme", PARTS[part][0], {"acme-one": "acme:one"}, {})
+    assert parse_experts(text)
+    assert "did you mean 'acme-one'?" in the_refusal(text.replace("acme-one", "acme-on")).message

@@ -123,3 +123,10 @@ def test_what_is_lent_in_place_of_something_gives_its_place_back() -> None:
             assert greetings["say:hi"]() == "hm"
         assert greetings["say:hi"]() == "ho"
     assert greetings["say:hi"]() == "hi"
+
+
+def test_what_is_added_is_known_by_its_package_and_version(install: Install) -> None:
+    install("acme", GROUP, {"polite": "acme:greet", "blunt": "acme:greet"}, {"acme.py": HELLO})
+    found = registry({"say:blunt": lambda: "what?"})
+    assert found.package("say:polite") == "acme 1.0"
+    assert (found.package("say:blunt"), found.package("say:nobody")) == (None, None)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from router.values import UNITS, HttpUrl, Language, Seconds, Secret, Usd
+from router import language
+from router.values import LANGUAGES, MEANT, UNITS, HttpUrl, Language, Seconds, Secret, Usd
 
 SECONDS, URL, SECRET = TypeAdapter(Seconds), TypeAdapter(HttpUrl), TypeAdapter(Secret)
 LANGUAGE, USD = TypeAdapter(Language), TypeAdapter(Usd)
@@ -43,14 +44,52 @@ def test_a_secret_comes_from_the_environment_and_one_that_is_written_down_is_nev
     assert secret not in caught.value.errors(include_input=False)[0]["msg"]
 
 
-@given(st.text(max_size=4))
+@given(st.text(max_size=4) | st.sampled_from(sorted(LANGUAGES)))
 @settings(deadline=None, max_examples=50)
-def test_a_language_is_two_small_letters(said: str) -> None:
-    fine = len(said) == 2 and all("a" <= letter <= "z" for letter in said)
+def test_a_language_is_one_of_those_that_the_router_can_tell(said: str) -> None:
     try:
-        assert (LANGUAGE.validate_python(said), fine) == (said, True)
+        assert LANGUAGE.validate_python(said) == said
+        assert said in LANGUAGES
     except ValidationError:
-        assert not fine
+        assert said not in LANGUAGES
+
+
+def test_the_languages_are_those_that_are_told_by_a_script_or_by_the_model() -> None:
+    labels, _ = language._model().predict("hello", 1000, -1.0)
+    codes = {label.removeprefix("__label__") for label in labels}
+    codes = {language.WRITTEN_LIKE.get(code, code) for code in codes}
+    by_script = {"ja", *language.LANGUAGE_OF_SCRIPT.values()}
+    known = {code for code in codes if len(code) == 2} | by_script
+    assert known - {"yi"} == LANGUAGES  # whose letters are taken for Hebrew
+    assert language.language_of("די קאַץ זיצט אויף דעם טיש און קוקט אויפֿן פֿענצטער") == "he"
+    assert language.READABLE | language.SISTERS <= LANGUAGES
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        *(("jp", "ja"), ("JA", "ja"), ("ja-JP", "ja"), ("zh_CN", "zh"), ("cn", "zh"), ("kr", "ko"), ("jpn", "ja")),
+        *(("Japanese", "ja"), ("Portugese", "pt"), (" de ", "de"), ("english", "en"), ("iw", "he")),
+    ],
+)
+def test_a_language_that_is_written_otherwise_is_told_with_the_code_that_was_meant(said: str, meant: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        LANGUAGE.validate_python(said)
+    assert f"{said!r} is not a language that the router can tell; did you mean '{meant}'?" in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["", "qq", "tlh", "klingon", "xx-YY", "x" * 400])
+def test_where_no_language_is_near_the_form_is_told(said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        LANGUAGE.validate_python(said)
+    (problem,) = caught.value.errors(include_input=False)
+    assert "write its two letters in ISO 639-1, such as ja" in problem["msg"]
+    assert len(problem["msg"]) < 200
+
+
+def test_everything_that_may_be_meant_is_a_language() -> None:
+    assert set(MEANT.values()) <= LANGUAGES
+    assert LANGUAGES.isdisjoint(MEANT)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)

@@ -16,7 +16,7 @@ from tests.fakes.encoders import FolderEncoder, encoder_folder
 
 EXPERTS = """\
 version: 1
-router: {encoder: of-mine, static: ''}
+router: {encoder: moe-minilm, static: ''}
 experts:
   general: {model: m, domains: [general], upstream: {embedded: smollm2}}
 """
@@ -37,13 +37,13 @@ def test_another_training_that_ends_while_encoders_are_made_does_not_clear_them_
     other = encoder_folder(tmp_path / "export", name="another")
 
     def made(rows: Sequence[Row], into: Path, progress: object) -> dict[str, Path]:
-        mine = encoder_folder(into, name="of-mine")
+        mine = encoder_folder(into, name="moe-minilm")
         train(rows, Recipe("another", "linear", "temperature", None), output, encoders={"another": other})
-        return {"of-mine": mine}
+        return {"moe-minilm": mine}
 
     monkeypatch.setattr("router.training.encoders.make_encoders", made)
     arguments = ["train", "--config", str(config), "--output", str(output), "--encoders"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert [stage.encoder.name for stage in load_artifact(output).stages] == ["of-mine"]
-    assert sorted(path.name for path in output.iterdir() if path.is_dir()) == ["of-mine-cafe"]
+    assert [stage.encoder.name for stage in load_artifact(output).stages] == ["moe-minilm"]
+    assert sorted(path.name for path in output.iterdir() if path.is_dir()) == ["moe-minilm-cafe"]
