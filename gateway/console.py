@@ -39,4 +39,6 @@ def shown_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Half a character, which UTF-8 cannot carry, is written as JSON's escape for it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")

@@ -31,6 +31,7 @@ class Row:
     """One labelled prompt. `alternates` are labels that count as right as well; `part` and `tags` belong to evaluation sets.
 
     `turns` are the user's turns, oldest first, clipped; `turn_domains` the label of each of them, where the set says it.
+    `messages` are those of the request that a row of a file stands for, as they are there.
     `topic` is finer than the domain; `kind` says what the last turn of a conversation is to the ones before it.
     """
 
@@ -48,6 +49,7 @@ class Row:
     kind: str = ""
     turns: tuple[str, ...] = ()
     turn_domains: tuple[str, ...] = ()
+    messages: Sequence[Mapping[str, Any]] = field(default=(), compare=False, repr=False)
 
     @property
     def held_out(self) -> bool:
@@ -145,11 +147,9 @@ def _row(raw: Mapping[str, Any]) -> Row:
     _check(isinstance(raw, dict), "not an object")
     prompt, domain = raw.get("prompt"), raw["domain"]
     _check(isinstance(domain, str) and bool(domain.strip()), "domain is not text")
-    if prompt is None:
-        turns = user_turns(raw["messages"])
-    else:
-        _check(isinstance(prompt, str), "prompt is not text")
-        turns = [prompt]
+    _check(prompt is None or isinstance(prompt, str), "prompt is not text")
+    messages = raw["messages"] if prompt is None else [{"role": "user", "content": prompt}]
+    turns = user_turns(messages)
     text = routed_text(turns)
     _check(bool(text), "no text")
     for name in ("alt", "tags", "turn_domains"):
@@ -169,6 +169,7 @@ def _row(raw: Mapping[str, Any]) -> Row:
         kind=str(raw.get("kind") or ""),
         turns=tuple(clip(turn) for turn in turns if turn.strip()),
         turn_domains=_turn_domains(raw, turns),
+        messages=messages,
     )
 
 

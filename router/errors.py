@@ -4,6 +4,7 @@ RouterError
 ├── ConfigError          experts.yaml is wrong; carries every problem found, each with its place
 ├── ArtifactError        the trained router is missing, damaged or does not fit
 ├── CorpusError          a training row is wrong
+├── MessagesError        a conversation is none that could be sent
 ├── NoExpertError        no expert is able to answer the query
 ├── ExtensionError       what another package adds (a policy) cannot be loaded, or failed
 └── MissingExtraError    a package that only some commands need is not installed
@@ -48,6 +49,14 @@ class ArtifactError(RouterError):
 
 class CorpusError(RouterError):
     pass
+
+
+class MessagesError(RouterError):
+    """`param` names what is wrong with the request, as OpenAI's clients show it."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class NoExpertError(RouterError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from router.reasons import Weighing
 LINE = 160  # characters of a text of which only a line is shown
 LEAST_SHOWN = 0.01  # of a product, to be written out
 JOINERS = "\u200c\u200d"  # parts of words and emoji, though they cannot be seen
+# Python takes these for printable, and yet there is nothing to see: fillers, an empty pattern of braille, selectors of variants
+# (that of emoji, U+FE0F, and that of plain text are left as they are).
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +149,13 @@ def arithmetic(terms: Sequence[Term]) -> str:
 
 def visible(text: str) -> str:
     """`text` without what a terminal obeys, a reader cannot see or UTF-8 cannot carry: such characters are written out."""
-    if text.isprintable():
+    if text.isprintable() and not UNSEEN.search(text):
         return text
-    return "".join(c if c.isprintable() or c in JOINERS else _written_out(c) for c in text)
+    return "".join(c if _is_seen(c) else _written_out(c) for c in text)
+
+
+def _is_seen(character: str) -> bool:
+    return character in JOINERS or (character.isprintable() and not UNSEEN.match(character))
 
 
 def _written_out(character: str) -> str:

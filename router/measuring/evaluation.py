@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from router.artifact import Artifact
 from router.cascade import Cascade
-from router.conversation import CHARACTERS_PER_TOKEN, MAX_EARLIER
 from router.dataset import Row
 from router.decision import Decision, Query
 from router.errors import NoExpertError, RouterError
 from router.measuring.answers import Answers, answers_of, best_expert, scored
+from router.measuring.asking import Asking, asking_of, text_query
 from router.measuring.baselines import Baseline, baselines
 from router.measuring.measures import FLIP_TAGS, Report, accepted, flips, pairs_of, score_probabilities, sliced
-from router.measuring.replays import Replay, conversation_figures, prefixes
+from router.measuring.replays import Replay, conversation_figures
 from router.measuring.timing import latency
 from router.perturb import PERTURBATIONS, perturbed
 from router.routing import Router
@@ -58,15 +58,18 @@ class Measurement:
         """`rows` are one or more."""
         self.router, self.rows, self.progress = router, list(rows), progress
         self.domains: tuple[str, ...] = tuple(router.artifact.manifest.domains)
-        self.decisions = decided(router, [query_of(turns_of(row)) for row in self.rows], progress, "deciding")
+        self.askings = [asking_of(row) for row in self.rows]
+        self.decisions = decided(router, [asking.query for asking in self.askings], progress, "deciding")
         self.answers = answers_of(self.decisions, self.domains)
         self.right = accepted(self.rows, self.domains, self.answers.probabilities)
 
-    def document(self, training: Sequence[Row] = (), quick: bool = False) -> dict[str, Any]:
+    def document(self, training: Sequence[Row] = (), quick: bool = False, copies: int | None = None) -> dict[str, Any]:
         """Every figure; `quick` leaves out what the rows do not say themselves: perturbed copies, latency, baselines.
 
-        Those baselines that learn do so from `training`.
+        Those baselines that learn do so from `training`; `copies` is of how many rows perturbed copies are made.
         """
+        if copies is None:
+            copies = 0 if quick else PERTURBED_ROWS
         found = {
             "artifact": self.router.artifact.name,
             "rows": len(self.rows),
@@ -74,7 +77,7 @@ class Measurement:
             **scored(self.router.file, self.rows, self.domains, self.answers),
             "slices": self.slices(),
             "decisions": self.counts(),
-            "robustness": self.robustness(0 if quick else PERTURBED_ROWS),
+            "robustness": self.robustness(copies),
             "conversation": self.conversations(),
             "errors": self.errors(),
         }
@@ -89,7 +92,7 @@ class Measurement:
             "language": [[row.language] for row in rows],
             "style": [[row.style] for row in rows],
             "tag": [sorted(row.tags) for row in rows],
-            "length": [[length_of(turns_of(row)[-1])] for row in rows],
+            "length": [[length_of(asking.query.text)] for asking in self.askings],
             "source": [[row.source] if row.source else [] for row in rows],
             "stage": [[d.stage if d else "none"] for d in answered],
             "reason": [[d.reason if d else "unanswered"] for d in answered],
@@ -111,19 +114,22 @@ class Measurement:
         }
 
     def robustness(self, count: int) -> dict[str, Any]:
-        """Flips of the file's own perturbed rows by tag, and of copies made here of `count` rows, by perturbation."""
+        """Flips of the file's own perturbed rows by tag, and of copies made here of `count` rows, by perturbation and
+        `together`."""
         pairs, given = pairs_of(self.rows), self.answers.given
         by_tag = {tag: [pair for pair in pairs if tag in self.rows[pair[0]].tags] for tag in sorted(FLIP_TAGS)}
         own = {tag: {"rows": len(of_tag), "flips": flips(of_tag, given)} for tag, of_tag in by_tag.items() if of_tag}
         sample = chosen([i for i, row in enumerate(self.rows) if _single(row)], self.rows, count)
         made = {name: self._perturbed(name, sample) for name in PERTURBATIONS} if sample else {}
+        if made:
+            made["together"] = _together(made.values())
         return {"pairs": len(pairs), "flips": flips(pairs, given), "own": own, "made": made}
 
     def _perturbed(self, name: str, sample: Sequence[int]) -> dict[str, Any]:
         """The copies that differ from their rows at all: how many, how right they and their rows are, and how many flip."""
         copies = {i: perturbed(self.rows[i].text, name) for i in sample}
         changed = [i for i, copy in copies.items() if copy != self.rows[i].text and copy.strip()]
-        queries = [query_of([copies[i]]) for i in changed]
+        queries = [text_query(copies[i]) for i in changed]
         answers = answers_of(decided(self.router, queries, self.progress, f"perturbing: {name}"), self.domains)
         if not changed:
             return {"rows": 0, "accuracy": None, "accuracy_before": None, "flips": None}
@@ -138,8 +144,7 @@ class Measurement:
     def conversations(self) -> dict[str, Any]:
         """Every conversation of the file replayed turn by turn: see replays.py."""
         talks = self._talks()
-        steps = [prefix for row in talks for prefix in prefixes(row.turns)]
-        queries = [query_of(prefix) for prefix in steps]
+        queries = [query for talk in talks for query in talk.moments]
         decisions = decided(self.router, queries, self.progress, "replaying conversations")
         experts = [d.expert if isinstance(d, Decision) else "nobody" for d in decisions]
         switches = Counter(str(d.switched) for d in decisions if isinstance(d, Decision) and d.switched)
@@ -157,19 +162,24 @@ class Measurement:
                 "given": self.domains[given[i]],
                 "confidence": float(confidence[i]),
                 "language": self.rows[i].language,
-                "text": excerpt(turns_of(self.rows[i])[-1]),
+                "text": excerpt(self.askings[i].query.text),
             }
             for i in wrong
         ]
 
     def latency(self, count: int) -> dict[str, Any]:
-        """See timing.py. Prompts of one turn where there are any; none is asked twice, so that nothing is remembered."""
-        single = [i for i, row in enumerate(self.rows) if _single(row)] or list(range(len(self.rows)))
-        distinct = list({self.rows[i].text: i for i in single}.values())
-        queries = [query_of(turns_of(self.rows[i])) for i in chosen(distinct, self.rows, count)]
-        return latency(self._forgetful, queries, self.progress)
+        """See timing.py."""
+        return latency(self.fresh, [text_query(text) for text in self.timed_texts(count)], self.progress)
 
-    def _forgetful(self) -> Router:
+    def timed_texts(self, count: int = TIMED_ROWS) -> list[str]:
+        """At most `count` prompts to time: of one turn where there are any that can be answered, and none twice, so that
+        nothing is remembered."""
+        answered = [i for i, decision in enumerate(self.decisions) if isinstance(decision, Decision)]
+        single = [i for i in answered if _single(self.rows[i])] or answered
+        distinct = list({self.rows[i].text: i for i in single}.values())
+        return [self.askings[i].query.text for i in chosen(distinct, self.rows, count)]
+
+    def fresh(self) -> Router:
         """The same router, that remembers no text."""
         return Router(self.router.file, self.router.artifact, self.router.classifier)
 
@@ -185,7 +195,7 @@ class Measurement:
         answers = self._chosen_by(baseline, [row.text for row in self.rows])
         figures = scored(self.router.file, self.rows, self.domains, answers)
         talks = self._talks()
-        experts = self._chosen_by(baseline, [prefix[-1] for row in talks for prefix in prefixes(row.turns)]).experts
+        experts = self._chosen_by(baseline, [query.text for talk in talks for query in talk.moments]).experts
         return {
             "all": _headline(figures["all"]),
             "parts": {part: _headline(of_part) for part, of_part in figures["parts"].items()},
@@ -198,22 +208,19 @@ class Measurement:
         best = [best_expert(self.router.file, domain) for domain in self.domains]
         return Answers(probabilities, tuple(best[i] for i in probabilities.argmax(axis=1).tolist()))
 
-    def _talks(self) -> list[Row]:
-        return [row for row in self.rows if len(row.turns) > 1]
+    def _talks(self) -> list[Asking]:
+        return [asking for asking in self.askings if len(asking.moments) > 1]
 
 
-def turns_of(row: Row) -> tuple[str, ...]:
-    """The user's turns, oldest first: a bare prompt is one."""
-    return row.turns or (row.text,)
-
-
-def query_of(turns: Sequence[str]) -> Query:
-    """The query that serving makes of a conversation whose user turns are these, oldest first, clipped; not empty.
-
-    The assistant's answers are not known here, so their part of the worker's cache, which a switch would lose, is not counted.
-    """
-    size = sum(len(turn.encode("utf-8", "replace")) for turn in turns)
-    return Query(turns[-1], tokens=size // CHARACTERS_PER_TOKEN, earlier=tuple(turns[:-1])[-MAX_EARLIER:])
+def _together(made: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of all copies, of whichever perturbation."""
+    copied = [figures for figures in made if figures["rows"]]
+    rows = sum(figures["rows"] for figures in copied)
+    means = {
+        name: sum(f["rows"] * f[name] for f in copied) / rows if rows else None
+        for name in ("accuracy", "accuracy_before", "flips")
+    }
+    return {"rows": rows, **means}
 
 
 def decided(router: Router, queries: Sequence[Query], progress: Progress, step: str) -> list[Outcome]:
@@ -249,10 +256,10 @@ def _single(row: Row) -> bool:
     return len(row.turns) < 2 and not row.origin
 
 
-def _replays(talks: Sequence[Row], experts: Iterable[str | None]) -> list[Replay]:
+def _replays(talks: Sequence[Asking], experts: Iterable[str | None]) -> list[Replay]:
     """`experts` of every turn of every conversation, one after the other."""
     given = iter(experts)
-    return [Replay(tuple(str(next(given)) for _ in row.turns), row.turn_domains) for row in talks]
+    return [Replay(tuple(str(next(given)) for _ in talk.moments), talk.labels) for talk in talks]
 
 
 def _shares(values: Iterable[str]) -> dict[str, float]:

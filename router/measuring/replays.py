@@ -25,11 +25,6 @@ class Replay:
         return len(set(self.labels)) == 1 if self.labels else None
 
 
-def prefixes(turns: Sequence[str]) -> list[tuple[str, ...]]:
-    """The conversation as it stood at each of its user turns, the shortest first."""
-    return [tuple(turns[:length]) for length in range(1, len(turns) + 1)]
-
-
 def bounce(replays: Iterable[Replay]) -> float | None:
     """The bounce rate, in [0, 1]: of the steps from one user turn to the next, over all conversations, the share at which
     the expert changes. None where no conversation has two turns."""
@@ -37,27 +32,32 @@ def bounce(replays: Iterable[Replay]) -> float | None:
     return sum(changed) / len(changed) if changed else None
 
 
-def followed(replays: Iterable[Replay]) -> float | None:
-    """Of the steps at which the label changes, the share at which the expert changes as well; None where no label does."""
-    changed = [
+def at_changes(replays: Iterable[Replay]) -> list[bool]:
+    """For each step at which the label changes whether the expert changes as well."""
+    return [
         replay.given[a] != replay.given[b]
         for replay in replays
         if replay.labels
         for a, b in replay.steps
         if replay.labels[a] != replay.labels[b]
     ]
+
+
+def followed(replays: Iterable[Replay]) -> float | None:
+    """Of the steps at which the label changes, the share at which the expert changes as well; None where no label does."""
+    changed = at_changes(replays)
     return sum(changed) / len(changed) if changed else None
 
 
 def conversation_figures(replays: Sequence[Replay], switches: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Bounce rates of all conversations, of those whose turns have one label (there every switch is without cause), and of
-    those whose labels change (there `followed` is the share of the changes that the expert goes along with)."""
+    those whose labels change (there `followed` is the share of the `changes` that the expert goes along with)."""
     together = [replay for replay in replays if replay.one_domain]
     moving = [replay for replay in replays if replay.one_domain is False]
     return {
         **_figures(replays),
         "one_domain": _figures(together),
-        "changing": _figures(moving) | {"followed": followed(moving)},
+        "changing": _figures(moving) | {"changes": len(at_changes(moving)), "followed": followed(moving)},
         "switches": dict(switches or {}),
     }
 

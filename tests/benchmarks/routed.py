@@ -15,7 +15,8 @@ from router.errors import RouterError
 from router.experts import BUILT_IN_DOMAINS, ExpertsFile, load_experts
 from router.language import doubt_of, language_of
 from router.measuring.answers import answers_of
-from router.measuring.evaluation import decided, query_of, silent, turns_of
+from router.measuring.asking import asking_of
+from router.measuring.evaluation import decided, silent
 from router.routing import Router
 from tests.benchmarks.models import Floats
 from tests.benchmarks.readers import Library, NotHereError, Remembering
@@ -55,8 +56,9 @@ def _remembering(stage: Stage, library: Library) -> Stage:
 
 def answered(router: Router, rows: Sequence[Row]) -> tuple[Floats, float]:
     """Probabilities, shape (rows, domains), and the share of rows of which the last turn went to the transformer."""
-    decisions = decided(router, [query_of(turns_of(row)) for row in rows], silent, "")
-    last = router.score_many([turns_of(row)[-1] for row in rows])
+    queries = [asking_of(row).query for row in rows]
+    decisions = decided(router, queries, silent, "")
+    last = router.score_many([query.text for query in queries])
     return answers_of(decisions, BUILT_IN_DOMAINS).probabilities, float(
         np.mean([s.stage == "transformer" for s in last])
     )

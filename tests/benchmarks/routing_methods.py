@@ -18,7 +18,8 @@ from typing import Any
 
 from router.dataset import Row, examples_of, load_corpus, read_rows
 from router.experts import BUILT_IN_DOMAINS
-from router.measuring.evaluation import chosen, turns_of
+from router.measuring.asking import asking_of
+from router.measuring.evaluation import chosen
 from router.measuring.measures import Report, pairs_of, score_probabilities
 from router.perturb import perturbed
 from tests.benchmarks import routed
@@ -138,8 +139,10 @@ class Comparison:
         router = routed.router_at(sure, routed.packaged(), routed.experts(self.config), self.library)
         sets: dict[str, dict[str, float | None]] = {}
         for measured in self.sets:
+            queries = [asking_of(row).query for row in measured.rows]
+            turns = [turn for query in queries for turn in (*query.earlier, query.text)]
             for stage in router.artifact.stages:  # all at once: a decision at a time would save the vectors as often
-                self.library.read(stage.encoder.name, [turn for row in measured.rows for turn in turns_of(row)])
+                self.library.read(stage.encoder.name, turns)
             probabilities, share = routed.answered(router, measured.rows)
             sets[measured.name] = figures(measured.rows, probabilities) | {"passed_on": share}
         keep(ServedRouter(sure, self.config), self.served(routed.name_of(sure)))

@@ -23,6 +23,11 @@ def test_json_is_printed_whole_and_readable(capsys: pytest.CaptureFixture[str]) 
     assert "ä" in printed
 
 
+def test_half_a_character_is_printed_as_json_writes_it(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    print_json({"a\ud800": "\udfff"})
+    assert json.loads(capsysbinary.readouterr().out) == {"a\ud800": "\udfff"}
+
+
 def test_elsewhere_than_on_a_terminal_each_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with shown_progress() as progress:
         for done in range(3):

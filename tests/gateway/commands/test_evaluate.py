@@ -78,6 +78,48 @@ def test_the_exit_status_is_2_where_a_requirement_is_wrong(rows: Path, wanted: s
     assert told.replace("NAME", "plain.f1>=0.95") in " ".join(result.stderr.replace("│", " ").split())
 
 
+def test_a_requirement_that_cannot_be_measured_is_refused_before_anything_is(rows: Path) -> None:
+    for wanted in ("plain.f2=0.5", "latency.all.p50_ms<=1"):
+        result = run(rows, "--quick", "--require", wanted)
+        assert result.exit_code == 2
+        assert "deciding" not in result.stderr
+
+
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    return path
+
+
+def test_half_a_character_is_measured_and_printed_like_any_other(tmp_path: Path) -> None:
+    half = {"prompt": "\ud800 hi", "domain": "bio", "part": "\ud800", "lang": "\udfff"}
+    file = write(tmp_path / "half.jsonl", half, ROWS[0])
+    printed = run(file, "--json", "--quick", "--require", "accuracy>=0.9", "--html", str(tmp_path / "page.html"))
+    assert printed.exit_code == 1
+    assert printed.stderr.splitlines()[-1].startswith("error: accuracy is 0.5")
+    assert json.loads(printed.stdout)["errors"][0]["text"] == "\ud800 hi"
+    assert run(file, "--quick").exit_code == 0
+
+
+def test_names_cannot_command_the_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;x\x07\x1b[2J\u202e[b]"
+    row = {"prompt": "Plan a birthday party", "domain": "math", "tags": [evil], "of": "1", "part": evil, "source": evil}
+    named = [row | {"lang": evil, "style": evil, "id": f"{i}"} for i in range(12)]
+    file = write(tmp_path / "evil.jsonl", *named, ROWS[0] | {"id": "1"})
+    printed = run(file, "--quick")
+    assert printed.exit_code == 0, printed.output
+    refused = run(file, "--quick", "--require", "f3>=1")
+    missed = run(file, "--quick", "--require", f"{evil}.f1>=1")
+    assert (refused.exit_code, missed.exit_code) == (2, 1)
+    for text in (printed.stdout, printed.stderr, refused.stderr, missed.stderr):
+        assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert "\\x1b]0;x\\x07\\x1b[2J\\u202e[b]" in printed.stdout
+
+
+def test_copies_are_made_where_they_are_asked_for(rows: Path) -> None:
+    made = json.loads(run(rows, "--json", "--quick", "--copies", "3").stdout)["robustness"]["made"]
+    assert made["capitals"]["rows"] == 3
+
+
 def test_the_page_is_written_where_it_is_asked_for(rows: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     result = run(rows, "--quick", "--html", str(page))
@@ -109,6 +151,15 @@ def document(names: int = 4) -> dict[str, Any]:
     return Measurement(router, rows).document(rows)
 
 
+def test_a_part_called_all_stands_beside_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [Row("domain-0", "domain-0", part="all"), Row("domain-1", "domain-0")]
+    router = worded_router(fleet({f"expert-{i}": {"domains": [f"domain-{i}"]} for i in range(2)}))
+    print_tables(Measurement(router, rows).document(quick=True))
+    cells = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["every", "row", "2", "0.500"] in [line[:4] for line in cells]
+    assert ["all", "1", "1.000"] in [line[:3] for line in cells]
+
+
 @pytest.mark.parametrize("names", [2, 4, 9])
 def test_the_tables_fit_on_a_hundred_columns(names: int, capsys: pytest.CaptureFixture[str]) -> None:
     width, out.width = out.width, 100
@@ -128,6 +179,8 @@ def test_the_tables_fit_on_a_hundred_columns(names: int, capsys: pytest.CaptureF
         "in the file",
         "weakest slices",
         "bounce rate",
+        "of 1 changes of domain followed",
+        "together",
         "p99",
         "throughput",
     ):

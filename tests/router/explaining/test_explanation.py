@@ -32,6 +32,8 @@ def test_what_hardly_counts_is_left_out_of_what_is_written_but_not_of_the_sum() 
         ("\x9b2J\x07\x00", "\\x9b2J\\x07\\x00"),
         ("a\u202eb\u2066c\u200bd\ufeff", "a\\u202eb\\u2066c\\u200bd\\ufeff"),
         ("half \ud83d of it", "half \\ud83d of it"),
+        ("a\u3164b\uffa0c\u2800d\u115fe\U000e0100", "a\\u3164b\\uffa0c\\u2800d\\u115fe\\U000e0100"),
+        ("\N{BLACK HEART SUIT}\ufe0f", "\N{BLACK HEART SUIT}\ufe0f"),
         ("two\nlines\tand\u2028more", "two lines and more"),
         ("می\u200cخواهم 👩\u200d💻 ကျွန်တော်", "می\u200cخواهم 👩\u200d💻 ကျွန်တော်"),
     ],

@@ -3,14 +3,14 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from router.artifact import Artifact
-from router.conversation import MAX_EARLIER
-from router.dataset import Row
+from router.dataset import Row, read_rows
 from router.decision import Decision, Query
 from router.errors import ExtensionError, NoExpertError, RouterError
 from router.fleet import EMPTY_FLEET, Fleet
@@ -23,9 +23,9 @@ from router.measuring.evaluation import (
     evaluate,
     excerpt,
     length_of,
-    query_of,
     silent,
 )
+from router.measuring.requirements import GROUPS, HEADLINES, SLOW_GROUPS, Requirement, figures_of, foresee
 from router.routing import Router
 from tests.fakes.classifiers import Worded, worded_router
 from tests.fakes.encoders import Spoken, saying, spoken_artifact
@@ -113,6 +113,12 @@ def test_the_document_has_what_was_asked_for() -> None:
     assert full["parts"]["plain"]["f1"] == 1.0
     assert (full["rows"], full["domains"]) == (3, list(FILE.domain_names))
     assert quick["robustness"]["made"] == {}
+    assert measured(*rows).document(quick=True, copies=2)["robustness"]["made"]["capitals"]["rows"] == 2
+    names = figures_of(full)
+    foresee(
+        [Requirement(name, True, 0) for name in names], ["plain"], full["domains"], GROUPS | SLOW_GROUPS | {"parts"}
+    )
+    assert {f"all.{name}" for name in HEADLINES if name not in ("flips", "source_accuracy")} <= set(names)
 
 
 def test_the_document_is_json_without_what_json_has_not() -> None:
@@ -157,6 +163,11 @@ def test_copies_are_made_of_single_prompts_and_compared_with_what_those_were_giv
     assert capitals == {"rows": 2, "accuracy": 0.5, "accuracy_before": 1.0, "flips": 0.5}
     assert found["made"]["lower"]["rows"] == 0  # they were lower already
     assert measured(*rows).robustness(1)["made"]["capitals"]["rows"] == 1
+    copies = sum(f["rows"] for name, f in found["made"].items() if name != "together")
+    flipped = sum(f["rows"] * f["flips"] for name, f in found["made"].items() if name != "together" and f["rows"])
+    assert found["made"]["together"]["rows"] == copies
+    assert found["made"]["together"]["flips"] == pytest.approx(flipped / copies)
+    assert measured(Row("1", "code")).robustness(1)["made"]["together"]["flips"] is None
 
 
 def test_conversations_are_replayed_turn_by_turn() -> None:
@@ -230,10 +241,14 @@ class Undecided(Router):
         return [self.error for _ in queries]
 
 
-def test_the_query_has_the_turns_that_serving_looks_at() -> None:
-    query = query_of([f"turn {i}" for i in range(30)])
-    assert (query.text, query.earlier[-1], len(query.earlier)) == ("turn 29", "turn 28", MAX_EARLIER)
-    assert query.tokens == sum(len(f"turn {i}") for i in range(30)) // 4
+def test_a_retry_keeps_its_expert_and_is_no_step(tmp_path: Path) -> None:
+    said = [("user", "code"), ("assistant", "{"), ("user", "Recall the function correctly, fix the errors: math")]
+    messages = [{"role": role, "content": content} for role, content in said]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": messages, "domain": "code", "turn_domains": ["code", "code"]}), "utf-8")
+    found = measured(*read_rows(path))
+    assert found.answers.experts == ("coder",)
+    assert found.conversations()["steps"] == 0
 
 
 @given(st.lists(st.text(max_size=9), min_size=1, max_size=20, unique=True), st.integers(0, 25), st.randoms())

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.measuring.requirements import Requirement, RequirementError, figures_of, misses
+from router.measuring.requirements import (
+    GROUPS,
+    SLOW_GROUPS,
+    Requirement,
+    RequirementError,
+    figures_of,
+    foresee,
+    misses,
+)
 
 DOCUMENT = {
     "rows": 4,
@@ -23,6 +31,8 @@ def test_figures_are_called_by_their_dotted_names() -> None:
         "accuracy": 0.9,
         "all.flips": 0.05,
         "flips": 0.05,
+        "parts.plain.f1": 0.94,
+        "parts.plain.per_domain.code.f1": 0.8,
         "plain.f1": 0.94,
         "plain.per_domain.code.f1": 0.8,
         "slices.language.ja.accuracy": 0.5,
@@ -39,6 +49,11 @@ def test_figures_are_called_by_their_dotted_names() -> None:
         ("latency.typical.p99_ms<=10", Requirement("latency.typical.p99_ms", False, 10)),
         ("slices.tag.a b:c.accuracy>=1", Requirement("slices.tag.a b:c.accuracy", True, 1)),
         ("decisions.stages.transformer<=0.3", Requirement("decisions.stages.transformer", False, 0.3)),
+        ("conversation.switches.topic<=3", Requirement("conversation.switches.topic", False, 3)),
+        ("conversation.changing.bounce>=0.5", Requirement("conversation.changing.bounce", True, 0.5)),
+        ("baselines.tf_idf.all.accuracy<=0.9", Requirement("baselines.tf_idf.all.accuracy", False, 0.9)),
+        ("baselines.tf_idf.all.ece>=0.1", Requirement("baselines.tf_idf.all.ece", True, 0.1)),
+        ("rows<=10", Requirement("rows", False, 10)),
     ],
 )
 def test_a_requirement_is_read(text: str, expected: Requirement) -> None:
@@ -78,6 +93,33 @@ def test_an_unknown_figure_is_told_with_the_known_ones() -> None:
     assert "did you mean plain.f1?" in message
     assert "accuracy, all.accuracy, all.flips, flips, latency.all.p99_ms, plain.f1" in message
     assert "language.ja" not in message
+
+
+def test_a_part_that_is_called_like_the_whole_file_has_a_long_name() -> None:
+    document = {"all": {"f1": 0.5}, "parts": {"all": {"f1": 0.9}, "rows": {"f1": 0.8}}, "rows": 4}
+    figures = figures_of(document)
+    assert (figures["all.f1"], figures["f1"], figures["parts.all.f1"]) == (0.5, 0.5, 0.9)
+    assert (figures["rows"], figures["rows.f1"]) == (4, 0.8)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain.f1", "parts.plain.quality_lost", "f1", "all.flips", "plain.per_domain.code.recall", "slices.language.ja.accuracy",
+        "conversation.one_domain.bounce", "robustness.made.together.flips", "latency.request.p50_ms",
+    ],
+)  # fmt: skip
+def test_a_name_that_may_be_measured_is_let_pass(name: str) -> None:
+    foresee([Requirement(name, True, 0.5)], ["plain", ""], ["code"], GROUPS | SLOW_GROUPS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain.f2", "hard.f1", "plain", "slice.language.ja.accuracy", "plain.per_domain.bio.f1", "latency.request.p50_ms"],
+)
+def test_a_name_that_cannot_be_measured_is_refused_beforehand(name: str) -> None:
+    with pytest.raises(RequirementError, match=f"'{name}'.*plain.f1"):
+        foresee([Requirement(name, True, 0.5)], ["plain", ""], ["code"], GROUPS)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
