@@ -2,18 +2,21 @@
 assistants' answers and tool results cannot choose the expert.
 
 Each turn is scored alone; a filter over the turns carries what the earlier ones were about. With b the belief, e the
-probabilities of a turn by itself and D the number of domains:
+probabilities of a turn by itself, D the number of domains and H the entropy:
 
-    b_t ∝ e_t^TEMPER · (STAY · b_{t-1} + (1 - STAY) / D)
+    b_t ∝ e_t^w · (s · b_{t-1} + (1 - s) / D),   w = min(1, TELLING · (1 - H(e_t) / log D)),   s = 1 - w · (1 - STAY)
 
-which is the forward algorithm of a hidden Markov model whose topic stays with probability STAY (Rabiner 1989, "A Tutorial
-on Hidden Markov Models", section III.A). A turn that says little inherits; one that clearly says something else switches.
+which with w = 1 is the forward algorithm of a hidden Markov model whose topic stays with probability STAY (Rabiner 1989, "A
+Tutorial on Hidden Markov Models", section III.A). Turns such as "go on" are no evidence of anything, however many there are:
+the weight w lets a turn that says little inherit, and one that clearly says something else switches.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import TypeVar
 
 from router.decision import Asked, Query, Scores
 
@@ -23,10 +26,11 @@ HEAD_CHARACTERS = 500
 TAIL_CHARACTERS = 300
 ENOUGH_CHARACTERS = 60
 MAX_TURNS = 4
-MAX_EARLIER = 12  # user turns before the last that are looked at
+MAX_EARLIER = 63  # user turns before the last that are looked at
+FIRST_TURNS = 16  # of them from its start, in a conversation that has more
 
 STAY = 0.9  # how probably the next turn is about the same domain
-TEMPER = 1.0  # below 1 a turn by itself counts for less than its probabilities say
+TELLING = 2.0  # a turn that says half of what it could say at most, or more, counts in full
 # Expected quality that another expert has to gain before it takes over: a little always, more as the worker's cache of
 # the conversation grows, whose loss makes the user wait.
 SWITCH_COST = 0.03
@@ -42,6 +46,9 @@ _RETRY = re.compile(
     r"|(?:\d+ validation errors?:|Validation feedback:).*Fix the errors and try again\.\s*\Z",
     re.DOTALL,
 )
+
+
+Turn = TypeVar("Turn")
 
 
 def clip(text: str) -> str:
@@ -73,10 +80,14 @@ def _recent(user_turns: Sequence[str]) -> Iterator[str]:
         yield text
 
 
-def last_and_earlier(user_turns: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The text of the last user turn and those before it, oldest first, at most MAX_EARLIER; clipped, empty ones left out."""
-    turns = [clipped for turn in user_turns[-4 * MAX_EARLIER :] if (clipped := clip(turn))]
-    return (turns[-1] if turns else ""), tuple(turns[-1 - MAX_EARLIER : -1])
+def looked_at(turns: Sequence[Turn]) -> Sequence[Turn]:
+    """All the turns of a conversation, oldest first; of one with more than 1 + MAX_EARLIER its first and its last ones.
+
+    What it began with is what "go on" may still mean, so that it is never left out.
+    """
+    if len(turns) <= 1 + MAX_EARLIER:
+        return turns
+    return (*turns[:FIRST_TURNS], *turns[FIRST_TURNS - 1 - MAX_EARLIER :])
 
 
 def is_retry(text: str) -> bool:
@@ -109,10 +120,19 @@ def _filtered(known: Scores | None, turn: Scores, language: str) -> Scores:
     if known is None:
         return turn if turn.language == language else Scores(turn.by_domain, turn.stage, None, language)
     domains = turn.by_domain
-    other = (1 - STAY) / len(domains)
-    weights = [p**TEMPER * (STAY * known.by_domain[d] + other) for d, p in domains.items()]
+    weight = _weight(domains.values())
+    stay = 1 - weight * (1 - STAY)
+    other = (1 - stay) / len(domains)
+    weights = [p**weight * (stay * known.by_domain[d] + other) for d, p in domains.items()]
     total = sum(weights)
     return Scores({d: w / total for d, w in zip(domains, weights, strict=True)}, turn.stage, None, language)
+
+
+def _weight(probabilities: Collection[float]) -> float:
+    """How much a turn counts beside what was believed before it: 0 where it says nothing, 1 where it is clear."""
+    most = math.log(len(probabilities))
+    entropy = -sum(p * math.log(p) for p in probabilities if p > 0)
+    return min(1.0, TELLING * max(0.0, 1 - entropy / most)) if most else 0.0
 
 
 def switch_cost(prefix_tokens: int) -> float:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from router.conversation import (
     ENOUGH_CHARACTERS,
+    FIRST_TURNS,
     FULL_PREFIX_TOKENS,
     HEAD_CHARACTERS,
     MAX_EARLIER,
@@ -17,7 +18,7 @@ from router.conversation import (
     believed,
     clip,
     is_retry,
-    last_and_earlier,
+    looked_at,
     routed_text,
     switch_cost,
 )
@@ -123,21 +124,17 @@ def test_the_routed_text_stays_small_however_long_the_conversation(turns: list[s
 # Turns
 
 
-def test_the_last_turn_and_those_before_it_are_told_apart() -> None:
-    assert last_and_earlier(["first", "second", " third\n"]) == ("third", ("first", "second"))
-    assert last_and_earlier(["only"]) == ("only", ())
-    assert last_and_earlier([]) == ("", ())
+@given(st.integers(0, 1 + MAX_EARLIER))
+def test_every_turn_of_a_conversation_is_looked_at(count: int) -> None:
+    assert list(looked_at(range(count))) == list(range(count))
 
 
-def test_turns_that_say_nothing_are_no_turns() -> None:
-    assert last_and_earlier(["first", " ", "second", "\n"]) == ("second", ("first",))
-
-
-def test_turns_are_clipped_and_no_more_than_so_many_are_kept() -> None:
-    text, earlier = last_and_earlier([f"{i} " + "x" * 2000 for i in range(MAX_EARLIER + 5)])
-    assert len(earlier) == MAX_EARLIER
-    assert [turn.split()[0] for turn in (*earlier, text)] == [str(i) for i in range(4, MAX_EARLIER + 5)]
-    assert all(len(turn) <= ROOM + 3 for turn in (*earlier, text))
+@given(st.integers(2 + MAX_EARLIER, 9 * MAX_EARLIER))
+def test_of_a_long_one_its_first_turns_and_its_last_ones(count: int) -> None:
+    looked = list(looked_at(range(count)))
+    assert len(looked) == 1 + MAX_EARLIER
+    assert looked[:FIRST_TURNS] == list(range(FIRST_TURNS))
+    assert looked[FIRST_TURNS:] == list(range(count + FIRST_TURNS - 1 - MAX_EARLIER, count))
 
 
 @pytest.mark.parametrize(
@@ -190,6 +187,19 @@ def test_a_turn_that_says_little_is_about_what_the_turn_before_was() -> None:
     assert domains(CODE, FLAT) == ["code", "code"]
     assert domains(MATH, FLAT, FLAT) == ["math", "math", "math"]
     assert domains(CODE, chances(code=0.3, math=0.4, general=0.3)) == ["code", "code"]
+
+
+HARDLY = chances(code=0.25, math=0.3, general=0.45)  # such as "go on"
+
+
+@given(st.integers(0, 500))
+@settings(deadline=None)
+def test_nothing_said_again_and_again_changes_nothing(count: int) -> None:
+    assert believed([CODE, *[FLAT] * count])[-1].by_domain == pytest.approx(CODE.by_domain)
+
+
+def test_a_turn_that_hardly_says_anything_is_hardly_evidence_even_when_it_comes_again() -> None:
+    assert domains(CODE, *[HARDLY] * 12) == ["code"] * 13
 
 
 def test_a_turn_that_clearly_says_something_else_is_believed_at_once() -> None:
