@@ -228,6 +228,8 @@ def decision_headers(exchange: Exchange) -> dict[str, str]:
         headers["x-moe-domain"] = decision.scores.domain
         headers["x-moe-confidence"] = f"{decision.scores.confidence:.4f}"
     headers["x-moe-reason"] = decision.reason if expert == decision.expert else "fallback"
+    if decision.switched is not None and expert != decision.previous:
+        headers["x-moe-switched"] = decision.switched
     headers["x-moe-stage"] = decision.stage
     headers["x-moe-route-ms"] = f"{decision.seconds * 1000:.3f}"
     headers["x-moe-attempts"] = str(len(exchange.attempts))

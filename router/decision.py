@@ -19,7 +19,8 @@ Reason = Literal[
 ]
 Stage = Literal["static", "transformer", "none"]
 Doubt = Literal["out_of_distribution", "unreadable_language"]
-Switch = Literal["topic", "capability", "window", "health"]
+Cause = Literal["capability", "cost", "window", "language", "health"]  # why an expert may not be chosen
+Switch = Literal["topic", Cause]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ class Candidate:
 class Decision:
     """The chosen expert, why, and who is asked next when it fails. `scores` is None where no domain was to be known.
 
-    `switched` says why the expert is another than that of the turn before, None where it is the same or there was none.
+    `previous` is the expert of the turn before, None where there was none or it does not matter; `switched` says why the
+    expert is another, None where it is not. `doubt` is that of the last turn by itself; one that comes after others
+    that could be judged says nothing, and its `scores` are theirs.
     """
 
     expert: str
@@ -127,6 +130,8 @@ class Decision:
     artifact: str
     seconds: float
     switched: Switch | None = None
+    previous: str | None = None
+    doubt: Doubt | None = None
 
     @property
     def stage(self) -> Stage:
@@ -150,8 +155,9 @@ class Decision:
         scores = self.scores
         return self.summary() | {
             "runner_up": scores.runner_up if scores else None,
-            "doubt": scores.doubt if scores else None,
+            "doubt": self.doubt,
             "language": scores.language if scores else "",
+            "previous": self.previous,
             "switched": self.switched,
             "fallbacks": list(self.fallbacks),
             "artifact": self.artifact,

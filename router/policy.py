@@ -9,6 +9,7 @@ NAME in the header x-moe-policy:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -17,11 +18,13 @@ from router.decision import Reason, Scores
 from router.errors import ExtensionError
 from router.experts import ADDED_PREFIX, POLICY_GROUP, ExpertsFile
 from router.extensions import Registry
-from router.fleet import EMPTY_FLEET, Fleet
+from router.roster import ASSUMED_ANSWER_TOKENS
 
 TIE = 0.02  # expected qualities closer than this are equal; the price decides
 CHEAP_TOLERANCE = 0.1  # how much expected quality auto:cheap gives away
 REASONS = frozenset(get_args(Reason))
+FOR_ITS_PRICE = ("tie", "cheapest")  # reasons of a choice that another expert would have been as good for
+LEAST_SAVING = 2.0  # times cheaper that an expert has to be to take over even the shortest conversation for its price
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +32,28 @@ class State:
     """What a policy may look at.
 
     `expected` is Σ_d P(d)·quality[e][d] of every expert able to answer, best first. `previous` is the expert of the turn
-    before, None where there was none, and `switch_cost` the expected quality that leaving it has to gain.
+    before, None where there was none, `switch_cost` the expected quality that leaving it has to gain (infinite where it must
+    not be left), and `prefix` the tokens of the conversation that its worker may hold in its cache.
+
+    No latency and no health are there: they differ from process to process and from moment to moment, and all requests of a
+    conversation have to come to the same expert (decision 9).
     """
 
     file: ExpertsFile
     scores: Scores
     expected: Mapping[str, float]
-    fleet: Fleet = EMPTY_FLEET
     previous: str | None = None
     switch_cost: float = 0.0
+    prefix: int = 0
 
     def price(self, expert: str) -> float:
         """USD per million tokens, three in for one out; an expert of unknown price counts as the dearest."""
         price = self.file.experts[expert].price
         return price.blended if price else float("inf")
 
-    def latency(self, expert: str) -> float:
-        """Seconds to the first token; an expert of which it is not known counts as fast, or it would never be known."""
-        return self.fleet.latency.get(expert, 0.0)
+    def speaks(self, expert: str) -> bool:
+        """Whether it is a specialist of the text's language."""
+        return self.scores.language in self.file.experts[expert].languages
 
     def within(self, tolerance: float) -> list[str]:
         """The experts whose expected quality is at most `tolerance` below the best, best first."""
@@ -75,16 +82,43 @@ def only_capable(state: State) -> Choice | None:
 
 
 def doubtful(state: State) -> Choice | None:
-    """What the router cannot judge at all goes to the fallback expert."""
+    """What the router cannot judge at all goes to the fallback expert; a language that it cannot read to its specialist."""
     doubt = state.scores.doubt
-    return (state.file.fallback, doubt) if doubt and state.file.fallback in state.expected else None
+    if doubt is None:
+        return None
+    specialist = _specialist(state) if doubt == "unreadable_language" else None
+    expert = specialist or state.file.fallback
+    return (expert, doubt) if expert in state.expected else None
 
 
 def unsure(state: State) -> Choice | None:
-    """Below the confidence floor the fallback expert answers."""
-    if state.scores.confidence < state.file.router.confidence_floor and state.file.fallback in state.expected:
-        return state.file.fallback, "low_confidence"
-    return None
+    """Below the confidence floor the fallback expert answers, or a specialist of the language that is expected to be as good."""
+    if not _is_unsure(state) or state.file.fallback not in state.expected:
+        return None
+    fallback, specialist = state.file.fallback, _specialist(state)
+    if specialist and state.expected[specialist] >= state.expected[fallback]:
+        return specialist, "low_confidence"
+    return fallback, "low_confidence"
+
+
+def doubted(policy: Policy) -> Policy:
+    """What `policy` chooses; where the router cannot judge the text, or is not sure of it, the reason says that instead."""
+
+    def choose(state: State) -> Choice | None:
+        choice = policy(state)
+        doubt: Reason | None = state.scores.doubt or ("low_confidence" if _is_unsure(state) else None)
+        return (choice[0], doubt) if choice and doubt else choice
+
+    return choose
+
+
+def _is_unsure(state: State) -> bool:
+    return state.scores.confidence < state.file.router.confidence_floor
+
+
+def _specialist(state: State) -> str | None:
+    """The best of those able that are specialists of the text's language."""
+    return next(filter(state.speaks, state.expected), None)
 
 
 def best(state: State) -> Choice:
@@ -93,9 +127,9 @@ def best(state: State) -> Choice:
 
 
 def best_or_tie(state: State) -> Choice:
-    """The highest expected quality; of those as good the cheapest, of those as cheap the fastest."""
+    """The highest expected quality; of those as good the cheapest, of those as cheap the better."""
     leader = next(iter(state.expected))
-    winner = min(state.within(TIE), key=lambda expert: (state.price(expert), state.latency(expert)))
+    winner = min(state.within(TIE), key=state.price)
     return (leader, "best") if winner == leader else (winner, "tie")
 
 
@@ -119,9 +153,21 @@ def sticky(policy: Policy) -> Policy:
         if choice is None or kept is None or choice[0] == kept or kept not in state.expected:
             return choice
         gain = state.expected[choice[0]] - state.expected[kept]
-        return choice if gain > state.switch_cost else (kept, "sticky")
+        return choice if gain > state.switch_cost or saves(state, choice, kept) else (kept, "sticky")
 
     return choose
+
+
+def saves(state: State, choice: Choice, kept: str) -> bool:
+    """Whether `choice`, made for its price, is so much cheaper than `kept` that leaving that one pays.
+
+    The next answer at the old price against the answer and the reading of the whole conversation at the new one.
+    """
+    expert, reason = choice
+    price = state.price(kept)
+    if reason not in FOR_ITS_PRICE or math.isinf(state.switch_cost) or math.isinf(price):
+        return False  # a price that is not known is no reason to leave
+    return price > state.price(expert) * (LEAST_SAVING + state.prefix / ASSUMED_ANSWER_TOKENS)
 
 
 def policy_name(name: str) -> str:
@@ -158,9 +204,9 @@ def _is_choice(choice: object, state: State) -> bool:
 POLICIES: Registry[Policy] = Registry(
     POLICY_GROUP,
     {
-        "auto": first_of(only_capable, doubtful, unsure, best_or_tie),
-        "auto:cheap": first_of(only_capable, doubtful, unsure, cheapest_within(CHEAP_TOLERANCE)),
-        "auto:best": first_of(only_capable, doubtful, unsure, best),
+        "auto": first_of(only_capable, doubtful, unsure, doubted(best_or_tie)),
+        "auto:cheap": first_of(only_capable, doubtful, unsure, doubted(cheapest_within(CHEAP_TOLERANCE))),
+        "auto:best": first_of(only_capable, doubtful, unsure, doubted(best)),
     },
     prefix=ADDED_PREFIX,
     adapt=_watched,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from router.decision import Decision, Query, Scores
+from router.decision import Decision, Doubt, Query, Scores
 from router.experts import ExpertsFile
 from router.policy import CHEAP_TOLERANCE, TIE, State
 
 RULES = {
-    "auto": f"the highest expected quality; the cheapest, then the fastest, within {TIE:g} of it",
+    "auto": f"the highest expected quality; the cheapest within {TIE:g} of it",
     "auto:cheap": f"the cheapest within {CHEAP_TOLERANCE:g} of the highest expected quality",
     "auto:best": "the highest expected quality, whatever it costs",
 }
@@ -21,13 +21,15 @@ OF_A_PACKAGE = "what another package's policy decides"
 @dataclass(frozen=True, slots=True)
 class Weighing:
     """Whether to leave the expert of the turn before: `gain` in expected quality if `wanted`, whom the policy would take
-    for this turn alone, took over from `kept`; it has to be more than `cost`, which is None where nothing would do."""
+    for this turn alone, took over from `kept`; it has to be more than `cost`, which is None where nothing would do, unless
+    `saves`: `wanted` is so much cheaper that leaving pays."""
 
     kept: str
     wanted: str
     gain: float
     cost: float | None
     switched: bool
+    saves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,11 @@ class Case:
 
 
 def why(case: Case) -> str:
-    """The reason of `case.decision` as a sentence."""
+    """The reason of `case.decision` as a sentence, and more where the last turn is in doubt or the expert another one now."""
+    return " ".join(sentence for sentence in (_reason(case), _inherited(case), _switch(case)) if sentence)
+
+
+def _reason(case: Case) -> str:
     if case.policy not in RULES and case.decision.reason not in ("sticky", "pinned"):
         return (
             f"The policy {case.policy}, which another package adds, chose {case.decision.expert} "
@@ -52,12 +58,37 @@ def why(case: Case) -> str:
     return _SENTENCES[case.decision.reason](case)
 
 
+def _inherited(case: Case) -> str:
+    """What is wrong with the last turn by itself, where the reason does not say it."""
+    doubt = case.decision.doubt
+    if doubt is None or doubt == case.decision.reason:
+        return ""
+    before = "; what was said before it counts" if _scores(case).doubt is None else ""
+    return f"The last turn by itself {_DOUBTS[doubt]}{before}."
+
+
+def _switch(case: Case) -> str:
+    """That the conversation changes its expert, and why."""
+    decision, weighing = case.decision, case.weighing
+    if decision.switched is None:
+        return ""
+    refused = next((c.refused for c in decision.candidates if c.expert == decision.previous), None)
+    took = f"{decision.expert} takes the conversation over from {decision.previous}"
+    if refused:
+        return f"{took}, which is refused: {refused}."
+    if weighing is None or weighing.cost is None:
+        return f"{took}."
+    if weighing.saves:
+        return f"{took}: it is so much cheaper that this pays for the loss of the cache."
+    return f"{took}: it gains {weighing.gain:.3f} in expected quality, more than the {weighing.cost:.3f} that the cache is worth."
+
+
 def _best(case: Case) -> str:
     expert, expected = case.decision.expert, _expected(case)
     sentence = f"{expert} has the highest expected quality, {expected[expert]:.3f}"
     near = [e for e in _within(case, TIE) if e != expert]
     if case.policy == "auto" and near:
-        return f"{sentence}; of those within {TIE:g} of it ({', '.join(near)}) none is cheaper, or as cheap and faster."
+        return f"{sentence}; of those within {TIE:g} of it ({', '.join(near)}) none is cheaper."
     second = next((other for other in expected if other != expert), None)
     return f"{sentence}; next is {second} with {expected[second]:.3f}." if second else f"{sentence}."
 
@@ -77,14 +108,10 @@ def _cheapest(case: Case) -> str:
 def _tie(case: Case) -> str:
     expert, expected = case.decision.expert, _expected(case)
     leader = next(iter(expected))
-    close = (
+    return (
         f"The expected quality of {expert}, {expected[expert]:.3f}, is within {TIE:g} of the highest ({leader}, "
-        f"{expected[leader]:.3f})"
+        f"{expected[leader]:.3f}) and it is cheaper: {_price(case, expert)}, not {_price(case, leader)}."
     )
-    state = case.state
-    if state is None or state.price(expert) < state.price(leader):
-        return f"{close} and it is cheaper: {_price(case, expert)}, not {_price(case, leader)}."
-    return f"{close}; it costs as much and is faster."
 
 
 def _pinned(case: Case) -> str:
@@ -111,18 +138,27 @@ def _low_confidence(case: Case) -> str:
     scores = _scores(case)
     return (
         f"The most probable domain, {scores.domain}, has {scores.confidence:.3f}, below the confidence floor of "
-        f"{case.file.router.confidence_floor:g}, so the fallback expert answers."
+        f"{case.file.router.confidence_floor:g}{_so(case)}."
     )
 
 
 def _out_of_distribution(case: Case) -> str:
-    return "The text is nothing that the router can judge (empty, gibberish or encoded data), so the fallback expert answers."
+    return f"The text {_DOUBTS['out_of_distribution']}{_so(case)}."
 
 
 def _unreadable_language(case: Case) -> str:
     language = _scores(case).language
-    known = f"seems to be in a language ({language})" if language else "seems to be in a language"
-    return f"The text {known} that the encoder was not taught, so the fallback expert answers."
+    return f"The text {_DOUBTS['unreadable_language']}{f' ({language})' if language else ''}{_so(case)}."
+
+
+def _so(case: Case) -> str:
+    """Who answers what the router is not sure of, as the end of a sentence."""
+    expert, fallback, language = case.decision.expert, case.file.fallback, _scores(case).language
+    if expert == fallback:
+        return ", so the fallback expert answers"
+    if language in case.file.experts[expert].languages:
+        return f", so {expert}, a specialist of its language, answers"
+    return f", and the fallback expert {fallback} is not able; {expert} is the one that the policy takes then"
 
 
 def _sticky(case: Case) -> str:
@@ -131,6 +167,8 @@ def _sticky(case: Case) -> str:
         return f"The request goes on with an answer under way (a tool's result or a retry), and {expert} began it."
     if weighing is None or weighing.cost is None:
         return f"{expert} had the turn before and keeps the conversation."
+    if weighing.gain <= 0:
+        return f"{expert} had the turn before; {weighing.wanted} is cheaper, but not enough to pay for the loss of the cache."
     return (
         f"{expert} had the turn before; {weighing.wanted} would be better by {weighing.gain:.3f} in expected quality, which "
         f"is not more than the {weighing.cost:.3f} that it has to gain to be worth the loss of the cache."
@@ -157,6 +195,11 @@ def _scores(case: Case) -> Scores:
         raise ValueError("the decision was made without scores")
     return scores
 
+
+_DOUBTS: Mapping[Doubt, str] = {
+    "out_of_distribution": "is nothing that the router can judge (empty, gibberish or encoded data)",
+    "unreadable_language": "seems to be in a language that the encoder was not taught",
+}
 
 _SENTENCES: Mapping[str, Callable[[Case], str]] = {
     "best": _best,

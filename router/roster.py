@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
-from typing import Literal, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
-from router.decision import Candidate
+from router.decision import Candidate, Cause
 from router.errors import NoExpertError
 from router.experts import Expert, ExpertsFile
 
@@ -19,7 +19,7 @@ UNBOUNDED = 2**62
 class Refusal(NamedTuple):
     """Why an expert is not to be chosen: the cause that metrics count, and the words for a person."""
 
-    cause: Literal["capability", "window", "health"]
+    cause: Cause
     text: str
 
 
@@ -186,9 +186,9 @@ def _too_dear(seat: Seat, need: Need) -> Refusal | None:
         return None
     cost = seat.estimated_cost(need)
     if cost is None:
-        return Refusal("capability", "its price is not known, so that no cost can be promised")
+        return Refusal("cost", "its price is not known, so that no cost can be promised")
     if cost > need.max_cost_usd:
-        return Refusal("capability", f"estimated at {cost:.3g} USD, above the {need.max_cost_usd:.3g} USD allowed")
+        return Refusal("cost", f"estimated at {cost:.3g} USD, above the {need.max_cost_usd:.3g} USD allowed")
     return None
 
 
@@ -200,7 +200,7 @@ def _foreign(seat: Seat, language: str | None) -> Refusal | None:
     own = seat.expert.languages
     if not own or language is None or language in own:
         return None
-    return Refusal("capability", f"answers only in {', '.join(sorted(own))}")
+    return Refusal("language", f"answers only in {', '.join(sorted(own))}")
 
 
 def _nobody_so_large(seats: Sequence[Seat], need: Need) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -17,10 +18,10 @@ from router.experts import ExpertsFile
 from router.fleet import EMPTY_FLEET, Fleet
 from router.language import doubt_of, language_of
 from router.policy import POLICIES, Policy, State, policy_name, sticky
-from router.roster import Need, Roster, Standing
+from router.roster import Need, Roster, Seat, Standing
 from router.turncache import TurnCache
 
-TURNS_KEPT = 8192  # about 6 MB
+TURNS_KEPT = 32768  # of 500 long conversations; about 24 MB
 
 
 class Classifier(Protocol):
@@ -39,6 +40,18 @@ class _Chosen(NamedTuple):
     reason: Reason
     expected: dict[str, float]
     standing: Standing
+
+
+class _Held(NamedTuple):
+    """What holds a conversation: the expert of the turn before, so many tokens that its worker may have in its cache, and
+    whether an answer under way forbids to leave it."""
+
+    expert: str | None = None
+    prefix: int = 0
+    bound: bool = False
+
+
+NOTHING_HELD = _Held()
 
 
 class Router:
@@ -151,57 +164,67 @@ class Router:
         """The decision, given the scores of each turn by itself; none where the domain is given."""
         started = time.perf_counter()
         policy = sticky(POLICIES[policy_name(query.overrides.policy or query.requested_model)])
-        previous: str | None = None
-        cost = 0.0
+        held = NOTHING_HELD
         if query.overrides.domain is not None:
-            scores = self._certain[query.overrides.domain]
+            scores = self._given(query, query.overrides.domain)
         else:
             beliefs, asked = conversation.believed(turns), conversation.asked(query)
             scores = beliefs[-1]
             steps = len(turns) if query.continues else len(turns) - 1
             previous = self._replayed(query, policy, beliefs[:steps], asked)
-            cost = math.inf if query.continues else conversation.switch_cost(asked[-1].prefix)
-        # What is measured differs from process to process and from moment to moment: where other requests follow that have
-        # to come to the same expert, only what all can know may count.
-        alone = previous is None and query.needs.isdisjoint(("tools", "json_schema"))
-        state_fleet = fleet if alone else Fleet(down=fleet.down)
-        chosen = self._choice(policy, scores, _need(query, scores.language), state_fleet, previous, cost)
-        expert, standing = chosen.expert, chosen.standing
-        declared = [e for e in self.file.experts[expert].fallbacks if e in chosen.expected]
-        others = [e for e in chosen.expected if e != expert and e not in declared]
+            held = _Held(previous, asked[-1].prefix, query.continues)
+        chosen = self._choice(policy, scores, _need(query, scores.language), held, fleet.down)
         return Decision(
-            expert=expert,
+            expert=chosen.expert,
             reason=chosen.reason if query.overrides.domain is None else "pinned",
-            fallbacks=(*declared, *others, *standing.resting),
+            fallbacks=self._fallbacks(chosen, fleet),
             scores=scores,
-            candidates=self._roster.candidates(chosen.expected, standing.refused),
+            candidates=self._roster.candidates(chosen.expected, chosen.standing.refused),
             artifact=self._name,
             seconds=scoring_seconds + time.perf_counter() - started,
-            switched=_switch(previous, expert, standing),
+            switched=_switch(held.expert, chosen),
+            previous=held.expert,
+            doubt=turns[-1].doubt if turns else None,
         )
+
+    def _given(self, query: Query, domain: str) -> Scores:
+        """The scores where the request says its domain: certain, and in the language of the last turn that has one."""
+        languages = map(language_of, (query.text, *reversed(query.earlier)))
+        return replace(self._certain[domain], language=next(filter(None, languages), ""))
+
+    def _fallbacks(self, chosen: _Chosen, fleet: Fleet) -> tuple[str, ...]:
+        """Those declared first, then the other able ones, best first, of equal ones the cheapest, of those the fastest."""
+        declared = [e for e in self.file.experts[chosen.expert].fallbacks if e in chosen.expected]
+        others = [seat for seat in chosen.standing.able if seat.id != chosen.expert and seat.id not in declared]
+
+        def order(seat: Seat) -> tuple[float, float, float]:
+            price = math.inf if seat.price is None else seat.price
+            return -chosen.expected[seat.id], price, fleet.latency.get(seat.id, 0.0)
+
+        return (*declared, *(seat.id for seat in sorted(others, key=order)), *chosen.standing.resting)
 
     def _replayed(self, query: Query, policy: Policy, beliefs: Sequence[Scores], asked: Sequence[Asked]) -> str | None:
         """The expert of the last of `beliefs`, found by deciding every turn again; None where there are none.
 
         Every process and replica comes to the same with no shared state, for nothing is looked at that changes: no
-        latency, no health, and of each turn's request only what the conversation itself tells.
+        latency (of no turn, decision 9), no health, and of each turn's request only what the conversation itself tells.
         """
         previous: str | None = None
         for scores, then in zip(beliefs, asked, strict=False):
             need = _need(query, scores.language)._replace(needs=then.needs, tokens=then.tokens, least_tokens=0)
             try:
-                cost = conversation.switch_cost(then.prefix)
-                previous = self._choice(policy, scores, need, EMPTY_FLEET, previous, cost).expert
+                previous = self._choice(policy, scores, need, _Held(previous, then.prefix)).expert
             except NoExpertError:
                 continue  # nobody could answer that turn: who answered before it is still the one with the cache
         return previous
 
     def _choice(
-        self, policy: Policy, scores: Scores, need: Need, fleet: Fleet, previous: str | None, cost: float
+        self, policy: Policy, scores: Scores, need: Need, held: _Held, down: frozenset[str] = frozenset()
     ) -> _Chosen:
-        standing = self._roster.standing(need, fleet.down)
+        standing = self._roster.standing(need, down)
         expected = self._roster.expected(scores.by_domain, standing.able, need.language)
-        choice = policy(State(self.file, scores, expected, fleet, previous, cost))
+        cost = math.inf if held.bound else conversation.switch_cost(held.prefix)
+        choice = policy(State(self.file, scores, expected, held.expert, cost, held.prefix))
         expert, reason = choice or (next(iter(expected)), "best")
         return _Chosen(expert, reason, expected, standing)
 
@@ -223,9 +246,9 @@ def _need(query: Query, language: str | None) -> Need:
     )
 
 
-def _switch(previous: str | None, expert: str, standing: Standing) -> Switch | None:
-    """Why `expert` is another than `previous`, None where it is not."""
-    if previous is None or previous == expert:
+def _switch(previous: str | None, chosen: _Chosen) -> Switch | None:
+    """Why another expert than `previous` is chosen, None where it is not."""
+    if previous is None or previous == chosen.expert:
         return None
-    refusal = standing.refused.get(previous)
+    refusal = chosen.standing.refused.get(previous)
     return refusal.cause if refusal else "topic"

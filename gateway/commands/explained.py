@@ -175,6 +175,8 @@ def _weighed(weighing: Values) -> str:
     gain = f"{weighing['wanted']} would gain {weighing['gain']:.3f} over {weighing['kept']}"
     if weighing["cost"] is None:
         return f"though {gain}"
+    if weighing["saves"]:
+        return f"{gain}, and is so much cheaper that it pays: switched"
     sign, then = (">", "switched") if weighing["switched"] else ("≤", "kept")
     return f"{gain} {sign} {weighing['cost']:.3f}, the cost of a switch: {then}"
 

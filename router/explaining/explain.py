@@ -35,7 +35,7 @@ from router.explaining.explanation import (
 from router.explaining.neighbours import Neighbours
 from router.explaining.occlusion import FEW_PIECES, MOST_PIECES, occluded
 from router.fleet import EMPTY_FLEET, Fleet
-from router.policy import POLICIES, State, policy_name
+from router.policy import POLICIES, State, policy_name, saves
 from router.reasons import OF_A_PACKAGE, RULES, TOLERANCES, Case, Weighing, why
 from router.roster import LANGUAGE_BONUS
 from router.routing import Router
@@ -135,8 +135,7 @@ class Explainer:
         for i, (scores, belief) in enumerate(zip(alone, conversation.believed(alone), strict=True)):
             last = i == len(texts) - 1 and not query.continues
             decided = decision if last else self._then(query, texts[: i + 1], asked[: i + 1])
-            cost = conversation.switch_cost(asked[i].prefix)
-            weighing = self._weighing(decided, name, previous, cost) if decided else None
+            weighing = self._weighing(decided, name, previous, asked[i].prefix) if decided else None
             previous = decided.expert if decided else previous
             turns.append(_turn(texts[i], scores, belief, decided, weighing))
         if query.continues:
@@ -155,17 +154,23 @@ class Explainer:
         except NoExpertError:
             return None
 
-    def _weighing(self, decision: Decision, name: str, previous: str | None, cost: float | None) -> Weighing | None:
-        """None where there is nothing to weigh: no turn before, or the policy would keep its expert, or that one cannot."""
+    def _weighing(self, decision: Decision, name: str, previous: str | None, prefix: int | None) -> Weighing | None:
+        """`prefix` is None where nothing would do. None where there is nothing to weigh: no turn before, or the policy would
+        keep its expert, or that one cannot."""
         if previous is None or decision.scores is None:
             return None
-        state = _state(self._router.file, decision, decision.scores)
-        choice = POLICIES[name](state)
-        wanted = choice[0] if choice else next(iter(state.expected))
+        cost = None if prefix is None else conversation.switch_cost(prefix)
+        state = replace(
+            _state(self._router.file, decision, decision.scores),
+            previous=previous, switch_cost=math.inf if cost is None else cost, prefix=prefix or 0,
+        )  # fmt: skip
+        choice = POLICIES[name](state) or (next(iter(state.expected)), "best")
+        wanted = choice[0]
         if wanted == previous or previous not in state.expected:
             return None
         gain = state.expected[wanted] - state.expected[previous]
-        return Weighing(previous, wanted, gain, cost, decision.expert == wanted)
+        cheaper = gain <= state.switch_cost and saves(state, choice, previous)
+        return Weighing(previous, wanted, gain, cost, decision.expert == wanted, cheaper)
 
     @property
     def _domains(self) -> tuple[str, ...]:
@@ -187,7 +192,7 @@ def _is_slow(stage: Stage) -> bool:
 
 
 def _state(file: ExpertsFile, decision: Decision, scores: Scores) -> State:
-    """What the policy looked at, but for the latencies."""
+    """What the policy looked at, but for the turn before."""
     able = {c.expert: c.expected_quality for c in decision.candidates if c.expected_quality is not None}
     return State(file, scores, dict(sorted(able.items(), key=lambda item: -item[1])))
 
@@ -226,7 +231,7 @@ def _turn(text: str, alone: Scores, belief: Scores, decided: Decision | None, we
         text=line_of(text),
         language=belief.language,
         stage=alone.stage,
-        doubt=belief.doubt,
+        doubt=alone.doubt,
         alone=dict(alone.by_domain),
         belief=dict(belief.by_domain),
         expert=decided.expert if decided else None,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -501,6 +502,15 @@ def test_headers_tell_the_decision() -> None:
         "x-moe-route-ms": "1.200",
         "x-moe-attempts": "0",
     }
+
+
+def test_headers_tell_a_switch_and_its_cause() -> None:
+    switched = replace(decision("coder", "general"), switched="topic", previous="general")
+    assert decision_headers(exchange(decision=switched))["x-moe-switched"] == "topic"
+    back = exchange(decision=switched, expert_id="general", expert=FILE.experts["general"])
+    assert "x-moe-switched" not in decision_headers(back)
+    kept = replace(switched, switched=None, previous="coder")
+    assert "x-moe-switched" not in decision_headers(exchange(decision=kept))
 
 
 def test_what_was_not_classified_has_no_domain() -> None:

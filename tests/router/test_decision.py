@@ -62,7 +62,7 @@ def test_a_described_decision_adds_the_arithmetic_of_every_expert() -> None:
     described = ROUTED.described()
     assert ROUTED.summary().items() <= described.items()
     assert (described["runner_up"], described["doubt"], described["language"]) == ("math", None, "")
-    assert described["switched"] is None
+    assert (described["previous"], described["switched"]) == (None, None)
     assert described["fallbacks"] == ["general", "counter"]
     assert described["artifact"] == "abc"
     assert described["experts"] == [
@@ -72,9 +72,13 @@ def test_a_described_decision_adds_the_arithmetic_of_every_expert() -> None:
 
 
 def test_a_described_decision_says_doubt_language_and_switch() -> None:
-    doubted = Scores({"code": 0.9, "math": 0.1}, "static", "unreadable_language", "my")
-    described = dataclasses.replace(ROUTED, scores=doubted, switched="window").described()
-    assert (described["doubt"], described["language"], described["switched"]) == ("unreadable_language", "my", "window")
+    said = Scores({"code": 0.9, "math": 0.1}, "static", language="my")
+    decision = dataclasses.replace(
+        ROUTED, scores=said, doubt="unreadable_language", previous="general", switched="window"
+    )
+    described = decision.described()
+    assert (described["doubt"], described["language"]) == ("unreadable_language", "my")
+    assert (described["previous"], described["switched"]) == ("general", "window")
 
 
 @pytest.mark.parametrize("decision", [ROUTED, PINNED], ids=["routed", "pinned"])

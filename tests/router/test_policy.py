@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.decision import Scores
+from router.decision import Reason, Scores
 from router.errors import ExtensionError
 from router.experts import POLICY_GROUP, VIRTUAL_MODELS, ExpertsFile
 from router.extensions import Registry
-from router.fleet import Fleet
 from router.policy import (
     CHEAP_TOLERANCE,
     POLICIES,
@@ -23,6 +22,7 @@ from router.policy import (
     best,
     best_or_tie,
     cheapest_within,
+    doubted,
     doubtful,
     first_of,
     only_capable,
@@ -30,7 +30,7 @@ from router.policy import (
     sticky,
     unsure,
 )
-from router.roster import Roster
+from router.roster import ASSUMED_ANSWER_TOKENS, Roster
 from tests.fakes.fleets import chances, fleet, fleets, price, probabilities
 from tests.fakes.packages import Install
 
@@ -41,14 +41,14 @@ def state(
     file: ExpertsFile,
     scores: Scores = SURE,
     among: list[str] | None = None,
-    latency: Mapping[str, float] | None = None,
     previous: str | None = None,
     switch_cost: float = 0.0,
+    prefix: int = 0,
 ) -> State:
     roster = Roster(file, list(scores.by_domain))
     seats = [seat for seat in roster.seats if among is None or seat.id in among]
-    expected = roster.expected(scores.by_domain, seats, None)
-    return State(file, scores, expected, Fleet(latency or {}), previous, switch_cost)
+    expected = roster.expected(scores.by_domain, seats, scores.language)
+    return State(file, scores, expected, previous, switch_cost, prefix)
 
 
 def good_at_code(**prices: tuple[float, float | None]) -> ExpertsFile:
@@ -104,15 +104,78 @@ def test_a_fallback_that_is_not_able_is_not_chosen_however_unsure_the_router_is(
 @pytest.mark.parametrize("name", VIRTUAL_MODELS)
 def test_what_cannot_be_judged_goes_to_the_fallback_however_sure_it_looks(name: str, doubt: Any) -> None:
     file = fleet({"a": {"domains": {"code": 1.0}, "price": price(0)}, "b": {"domains": {"general": 0.1}}})
-    doubted = Scores({"code": 1.0, "general": 0.0}, "static", doubt)
-    assert choose(name, state(file, doubted)) == ("b", doubt)
+    said = Scores({"code": 1.0, "general": 0.0}, "static", doubt)
+    assert choose(name, state(file, said)) == ("b", doubt)
 
 
 def test_what_cannot_be_judged_goes_to_no_fallback_that_is_not_able() -> None:
     file = fleet({"a": {"domains": ["code"]}, "b": {"domains": ["general"]}, "c": {"domains": ["code"]}})
-    doubted = Scores({"code": 1.0, "general": 0.0}, "static", "out_of_distribution")
-    assert doubtful(state(file, doubted, among=["a", "c"])) is None
+    said = Scores({"code": 1.0, "general": 0.0}, "static", "out_of_distribution")
+    assert doubtful(state(file, said, among=["a", "c"])) is None
     assert doubtful(state(file)) is None
+
+
+@pytest.mark.parametrize("name", VIRTUAL_MODELS)
+@pytest.mark.parametrize(
+    ("scores", "reason"),
+    [
+        (Scores({"code": 1.0, "general": 0.0}, "static", "out_of_distribution"), "out_of_distribution"),
+        (Scores({"code": 1.0, "general": 0.0}, "static", "unreadable_language"), "unreadable_language"),
+        (Scores({"code": 0.5, "general": 0.5}, "static"), "low_confidence"),
+    ],
+)
+def test_where_the_fallback_is_not_able_the_reason_still_says_the_doubt(
+    name: str, scores: Scores, reason: Reason
+) -> None:
+    file = fleet(
+        {"a": {"domains": {"code": 0.9}}, "b": {"domains": ["general"]}, "c": {"domains": ["math"]}}, floor=0.6
+    )
+    assert choose(name, state(file, scores, among=["a", "c"])) == ("a", reason)
+
+
+def test_a_policy_that_passes_leaves_even_a_doubt_unsaid() -> None:
+    said = Scores({"code": 1.0, "general": 0.0}, "static", "out_of_distribution")
+    assert doubted(lambda _: None)(state(good_at_code(a=(0.5, None)), said)) is None
+
+
+SPEAKING = fleet(
+    {
+        "coder": {"domains": {"code": 1.0}, "price": price(0)},
+        "weak": {"domains": {"general": 0.1}, "languages": ["ka", "ja"]},
+        "keti": {"domains": {"general": 0.9}, "languages": ["ka"]},
+        "general": {"domains": {"general": 0.8}},
+    },
+    floor=0.55,
+    router={"fallback": "general"},
+)
+
+
+@pytest.mark.parametrize("name", VIRTUAL_MODELS)
+@pytest.mark.parametrize(
+    ("language", "doubt", "expert"),
+    [
+        ("ka", "unreadable_language", "keti"),
+        ("sw", "unreadable_language", "general"),
+        ("", "unreadable_language", "general"),
+        ("ka", "out_of_distribution", "general"),
+    ],
+)
+def test_a_language_that_the_router_cannot_read_goes_to_its_best_specialist(
+    name: str, language: str, doubt: Any, expert: str
+) -> None:
+    said = Scores({"code": 0.1, "general": 0.9}, "static", doubt, language)
+    assert choose(name, state(SPEAKING, said)) == (expert, doubt)
+
+
+@pytest.mark.parametrize("name", VIRTUAL_MODELS)
+@pytest.mark.parametrize(
+    ("language", "expert"), [("ka", "keti"), ("ja", "general"), ("en", "general"), ("", "general")]
+)
+def test_below_the_floor_a_specialist_of_the_language_answers_where_it_is_expected_to_be_as_good(
+    name: str, language: str, expert: str
+) -> None:
+    said = Scores({"code": 0.46, "general": 0.54}, "static", None, language)
+    assert choose(name, state(SPEAKING, said)) == (expert, "low_confidence")
 
 
 def test_the_best_is_the_best_whatever_it_costs() -> None:
@@ -135,20 +198,8 @@ def test_a_tie_at_the_same_price_goes_to_the_better() -> None:
     assert best_or_tie(state(good_at_code(worse=(0.80, 1.0), better=(0.81, 1.0)))) == ("better", "best")
 
 
-def test_of_experts_as_good_and_as_cheap_the_faster_answers() -> None:
-    file = good_at_code(slow=(0.81, 1.0), fast=(0.80, 1.0), dear=(0.80, 2.0))
-    assert best_or_tie(state(file, latency={"slow": 0.5, "fast": 0.2, "dear": 0.1})) == ("fast", "tie")
-    assert best_or_tie(state(file, latency={"slow": 0.2, "fast": 0.5})) == ("slow", "best")
-
-
-def test_an_expert_whose_speed_is_not_known_is_tried() -> None:
-    file = good_at_code(slow=(0.81, 1.0), new=(0.80, 1.0))
-    assert best_or_tie(state(file, latency={"slow": 0.5})) == ("new", "tie")
-
-
-def test_speed_makes_up_for_no_price_and_no_quality() -> None:
-    file = good_at_code(slow=(0.9, 1.0), fast=(0.8, 1.0), dear=(0.9, 2.0))
-    assert best_or_tie(state(file, latency={"slow": 9.0, "fast": 0.1, "dear": 0.1})) == ("slow", "best")
+def test_of_experts_as_good_and_as_cheap_the_first_of_the_file_answers() -> None:
+    assert best_or_tie(state(good_at_code(one=(0.8, 1.0), two=(0.8, 1.0)))) == ("one", "best")
 
 
 def test_an_expert_of_unknown_price_counts_as_the_dearest() -> None:
@@ -269,6 +320,43 @@ def test_the_expert_that_would_be_chosen_anyway_is_not_called_sticky() -> None:
 def test_an_expert_that_is_not_able_any_more_is_not_kept() -> None:
     file = good_at_code(a=(0.9, None), b=(0.8, None), c=(0.1, None))
     assert sticky(best)(state(file, among=["b", "c"], previous="a", switch_cost=float("inf"))) == ("b", "best")
+
+
+CHEAP, TIED = cheapest_within(CHEAP_TOLERANCE), best_or_tie
+
+
+@pytest.mark.parametrize("policy", [CHEAP, TIED])
+@pytest.mark.parametrize(
+    ("prices", "prefix", "switches"),
+    [
+        ((9.0, 0.1), 0, True),
+        ((9.0, 0.1), 20_000, True),  # 90 times
+        ((9.0, 0.1), 60_000, False),
+        ((2.0, 1.0), 0, False),  # as much as a short conversation asks for
+        ((2.1, 1.0), 0, True),
+        ((2.1, 1.0), ASSUMED_ANSWER_TOKENS, False),
+        ((1.0, 0.0), 10**6, True),
+        ((None, 1.0), 0, False),  # what is not known is no reason to leave
+    ],
+)
+def test_a_conversation_changes_for_the_price_where_that_pays_for_reading_it_anew(
+    policy: Policy, prices: tuple[float | None, float], prefix: int, switches: bool
+) -> None:
+    file = good_at_code(kept=(0.91, prices[0]), cheap=(0.9, prices[1]))
+    expert, reason = policy(state(file)) or ("", "")
+    assert expert == "cheap"
+    asked = state(file, previous="kept", switch_cost=0.1, prefix=prefix)
+    assert sticky(policy)(asked) == (("cheap", reason) if switches else ("kept", "sticky"))
+
+
+def test_no_price_takes_an_expert_from_an_answer_under_way() -> None:
+    asked = state(good_at_code(kept=(0.91, 9.0), cheap=(0.9, 0.0)), previous="kept", switch_cost=math.inf)
+    assert sticky(CHEAP)(asked) == ("kept", "sticky")
+
+
+def test_a_policy_that_looks_at_quality_alone_changes_nothing_for_the_price() -> None:
+    asked = state(good_at_code(kept=(0.8, 9.0), better=(0.81, 0.0)), previous="kept", switch_cost=0.1)
+    assert sticky(best)(asked) == ("kept", "sticky")
 
 
 def test_a_policy_that_passes_keeps_nobody() -> None:

@@ -267,9 +267,17 @@ def test_an_expert_that_is_down_and_not_able_does_not_rest() -> None:
     assert standing.refused["plain"].cause == "capability"
 
 
-def test_the_cause_of_a_refusal_is_told_apart() -> None:
-    refused = Roster(ABLE, ABLE.domain_names).standing(Need(frozenset({"tools"}), 2000), frozenset()).refused
-    assert {expert: refusal.cause for expert, refusal in refused.items()} == {"plain": "capability", "eyes": "window"}
+@pytest.mark.parametrize(
+    ("file", "need", "causes"),
+    [
+        (ABLE, Need(frozenset({"tools"}), 2000), {"plain": "capability", "eyes": "window"}),
+        (PRICED, Need(tokens=1000, max_cost_usd=0.003), {"dear": "cost", "unpriced": "cost"}),
+        (SPEAKERS, Need(language="zh"), {"kei": "language"}),
+    ],
+)
+def test_the_cause_of_a_refusal_is_told_apart(file: ExpertsFile, need: Need, causes: dict[str, str]) -> None:
+    refused = Roster(file, file.domain_names).standing(need, frozenset()).refused
+    assert {expert: refusal.cause for expert, refusal in refused.items()} == causes
 
 
 @given(fleets(), queries(), st.frozensets(st.sampled_from("abcde")))

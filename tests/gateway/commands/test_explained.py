@@ -108,6 +108,18 @@ def test_a_conversation_is_told_turn_by_turn_with_what_a_switch_is_worth() -> No
     assert weighing.endswith("≤ 0.100, the cost of a switch: kept")
 
 
+def test_a_switch_for_the_price_is_told_as_one() -> None:
+    file = fleet(
+        {
+            "big": {"domains": {"code": 0.95, "general": 0.92}, "price": price(9)},
+            "small": {"domains": {"general": 0.9}, "price": price(0.1)},
+        }
+    )
+    text = screen(told(spoken_router(file), Query("general=1", "auto:cheap", earlier=("code=1",))))
+    weighing = section(text, "conversation")[-1]
+    assert weighing.strip() == "turn 2: small would gain -0.020 over big, and is so much cheaper that it pays: switched"
+
+
 def test_of_an_expert_asked_for_by_name_only_the_experts_are_listed() -> None:
     text = screen(told(spoken_router(FILE), Query("whatever", "coder")))
     assert "by name" in text

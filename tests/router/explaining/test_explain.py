@@ -375,6 +375,29 @@ def test_a_switch_that_is_not_worth_it_is_weighed_and_the_sentence_has_its_figur
     assert f"general would be better by {weighing.gain:.3f}" in explanation.why
 
 
+def test_a_switch_for_the_price_is_told_as_one() -> None:
+    big = {"domains": {"code": 0.95, "general": 0.92}, "price": price(9)}
+    small = {"domains": {"general": 0.9}, "price": price(0.1)}
+    query = Query("general=1", "auto:cheap", earlier=("code=1",))
+    decision, explanation = explained(spoken_router(fleet({"big": big, "small": small})), query)
+    assert explanation.conversation is not None
+    weighing = explanation.conversation.weighing
+    assert weighing is not None
+    assert (weighing.kept, weighing.wanted, weighing.switched, weighing.saves) == ("big", "small", True, True)
+    assert weighing.gain == pytest.approx(-0.02)
+    assert (decision.expert, decision.switched) == ("small", "topic")
+    assert "small takes the conversation over from big: it is so much cheaper" in explanation.why
+
+
+def test_a_turn_in_doubt_is_told_as_one_though_what_was_said_before_counts() -> None:
+    query = Query("math=1 doubt=out_of_distribution", earlier=("code=1",))
+    decision, explanation = explained(told_router(FILE), query)
+    assert explanation.conversation is not None
+    assert [turn.doubt for turn in explanation.conversation.turns] == [None, "out_of_distribution"]
+    assert (decision.expert, explanation.conversation.turns[1].belief["code"]) == ("coder", 1.0)
+    assert "The last turn by itself is nothing that the router can judge" in explanation.why
+
+
 def test_an_answer_under_way_is_never_worth_a_switch() -> None:
     decision, explanation = explained(spoken_router(PAIR), replace(HARDLY, continues=True))
     talk = explanation.conversation
