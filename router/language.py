@@ -7,6 +7,7 @@ for Efficient Text Classification", 2016. Decision 4 says why this one.
 
 from __future__ import annotations
 
+import binascii
 import functools
 import importlib.metadata
 import re
@@ -60,6 +61,13 @@ ENGLISH = _words(
     "every two three one first its both now people answer need make using"
 )
 
+# Words that Swahili is full of, and of which no text in another language here has two; the model often takes it for Indonesian.
+SWAHILI = _words(
+    "ambao ambayo ambaye baada cha gani hii hiki hiyo huu jinsi katika kila kuhusu kutoka kutumia kuwa kwa kwenye lakini langu "
+    "mbili mwaka naomba nataka ngapi nini vya wa wako wangu wapi watu wenye ya yake yako yangu yenye za zaidi zake zangu"
+)
+LEAST_SWAHILI = 2  # different words of it
+
 # Words of programs, which say nothing of the language around them.
 KEYWORDS = _words(
     "and as async await between break by case catch class const def elif else end except export extends false final fn for from "
@@ -76,7 +84,11 @@ UNLIKELY_AFTER = {
     "t": "bdfgqx", "u": "qu", "v": "bcdfghjkmnpqtvwxyz", "w": "bcdfgjlmpqtuvwx", "x": "bdfghjklmnqrsvwxz",
     "y": "dfghqvxy", "z": "dfghjmpqrsvx",
 }  # fmt: skip
-KEYBOARD_ROWS = "qwertyuiop asdfghjkl zxcvbnm poiuytrewq lkjhgfdsa mnbvcxz"
+KEYBOARD_ROWS = "qwertyuiop asdfghjkl zxcvbnm йцукенгшщзхъ йцукенгшщзхї фывапролджэ фівапролджє ячсмитьбю"
+RUN = 4  # letters next to each other in a row; hardly a word has them
+ROW_RUNS = frozenset(
+    rows[i : i + RUN] for rows in (KEYBOARD_ROWS, KEYBOARD_ROWS[::-1]) for i in range(len(rows) - RUN + 1)
+)  # some with the space between two rows in them, which no word has
 LEAST_STRANGE_WORDS = 5  # of a language that the encoder cannot read ...
 LEAST_STRANGE_LETTERS = 6  # ... or letters, where they are not Latin
 STRANGE_WORDS = 7  # of prose that no language is found for, from which it counts as in a strange one ...
@@ -84,7 +96,7 @@ STRANGE_SHARE = 0.8  # ... if so many of its tokens are plain words
 STRANGE = 0.2  # ... and the model gives every language that the encoder reads less than this
 JUMBLED = 0.4  # the share of unlikely pairs from which a token is no word
 LEAST_JUMBLE = 8  # letters and digits of such tokens
-JUMBLE_CHARACTERS = 120  # of a text, read for the next three
+JUMBLE_CHARACTERS = 120  # of a text, read for these and the next
 LEAST_BLOB = 20  # letters and digits without a break that no name has: capitals, small letters and digits
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
@@ -98,8 +110,10 @@ _FOREIGN_LETTERS = re.compile(
 _NOT_LETTERS = bytes(set(range(128)) - set(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
 _UNPRINTABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff\ue000-\uf8ff]")
 _EMOJI = re.compile("[\u2600-\u27bf\U0001f000-\U0001faff]")
-_TOKEN = re.compile("[A-Za-z0-9]+")
+_TOKEN = re.compile(r"[^\W_]+")
+_CYRILLIC_WORD = re.compile("[\u0400-\u04ff]{4,}")
 _HEX = re.compile(r"(?=.*\d)(?=.*[a-f])\s*+(?:(?:0x|\\x)?+[0-9a-f]{2}[-:\s]*+){7,}", re.IGNORECASE | re.DOTALL)
+_HEX_WORDS = re.compile(r"[a-f]{8,}+(?:\s++[a-f]{8,}+)++", re.IGNORECASE)
 # Capitals, each with one small letter or some digits at most: formulas, genes, peptides, abbreviations.
 _SYMBOLS = re.compile(r"\d*(?:[A-Z][a-z]?\d*)+")
 _LOADING = threading.Lock()
@@ -158,7 +172,9 @@ def _latin(text: str) -> str:
     start = text[:PROSE_CHARACTERS].lower()
     words = _WORD.findall(start)
     enough = _telling(words) >= max(LEAST_WORDS, len(start.split()) // 5)
-    return _identified(" ".join(words)) if enough else ""
+    if not enough:
+        return ""
+    return "sw" if len(SWAHILI.intersection(words)) >= LEAST_SWAHILI else _identified(" ".join(words))
 
 
 def _telling(words: Sequence[str]) -> int:
@@ -199,7 +215,7 @@ def doubt_of(text: str, language: str) -> Doubt | None:
     mashed keys, hexadecimal or base64. unreadable_language: a language that is surely known and not in READABLE.
     """
     text = text[:READ_CHARACTERS]
-    if _repeats(text):
+    if _repeats(text) or _is_mashed_cyrillic(text):
         return "out_of_distribution"
     if language in READABLE and not (text.isascii() and ENGLISH.isdisjoint(text.lower().split())):
         return None
@@ -253,23 +269,60 @@ def _is_noise(text: str) -> bool:
     return emoji > 0 and emoji > sum(map(str.isalnum, text))
 
 
+def _is_mashed_cyrillic(text: str) -> bool:
+    """Two thirds of it typed along the rows of a Russian or Ukrainian keyboard."""
+    if text.isascii():
+        return False
+    text = text[:JUMBLE_CHARACTERS].lower()
+    mashed = sum(len(word) for word in _CYRILLIC_WORD.findall(text) if _follows_rows(word))
+    return mashed >= LEAST_JUMBLE and mashed * 3 >= 2 * sum(map(str.isalnum, text))
+
+
 def _is_jumble(text: str) -> bool:
-    """Mashed keys, base64, hexadecimal: two thirds of it are tokens that no word, name, formula or command looks like."""
-    if _HEX.fullmatch(text):
+    """Mashed keys, base64, hexadecimal: two thirds of it are tokens that no word, name, formula or command looks like.
+
+    A word beside base64 says what is wanted with it.
+    """
+    if _HEX.fullmatch(text) or _HEX_WORDS.fullmatch(text.strip()) or _is_base64(text.strip()):
         return True
-    tokens = _TOKEN.findall(text[:JUMBLE_CHARACTERS])
+    text = text[:JUMBLE_CHARACTERS]
+    tokens = _TOKEN.findall(text)
     jumbled = sum(len(token) for token in tokens if _jumbled(token))
-    return jumbled >= LEAST_JUMBLE and jumbled * 3 >= 2 * sum(map(len, tokens))
+    if jumbled < LEAST_JUMBLE or jumbled * 3 < 2 * sum(map(len, tokens)):
+        return False
+    return not (any(map(_is_blob, tokens)) and any(word.isalpha() and not _jumbled(word) for word in text.split()))
+
+
+def _is_base64(text: str) -> bool:
+    """The base64 of plain text, with capitals after small letters: hardly a name or word is that."""
+    if len(text) < LEAST_JUMBLE or len(text) % 4 or text[1:].islower() or text[1:].isupper():
+        return False
+    try:
+        said = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return False
+    return said.isascii() and said.decode().isprintable()
+
+
+def _is_blob(token: str) -> bool:
+    """A run of base64: no name is so long and mixes capitals, small letters and digits. eyJ begins JSON, as in a web token."""
+    if token.startswith("eyJ"):
+        return len(token) >= LEAST_JUMBLE
+    return len(token) >= LEAST_BLOB and token.isascii() and not token.islower() and not token.isalpha()
+
+
+def _follows_rows(word: str) -> bool:
+    """Three quarters of its letters are typed along the rows of a keyboard. `word`: in small letters."""
+    starts = [i for i in range(len(word) - RUN + 1) if word[i : i + RUN] in ROW_RUNS]
+    return len({start + i for start in starts for i in range(RUN)}) * 4 >= 3 * len(word)
 
 
 def _jumbled(token: str) -> bool:
     if len(token) < 4 or token.isdecimal() or _SYMBOLS.fullmatch(token):
         return False
-    small = token.lower()
-    if len(token) >= LEAST_BLOB and small != token and not token.isalpha():
+    if _is_blob(token):
         return True
+    small = token.lower()
     pairs = list(pairwise(small))
     unlikely = sum(b in UNLIKELY_AFTER.get(a, "") or (a.isdecimal() and b.isalpha()) for a, b in pairs)
-    run = max(4, len(small) * 2 // 3)
-    typed = any(small[i : i + run] in KEYBOARD_ROWS for i in range(len(small) - run + 1))
-    return typed or unlikely >= max(2, JUMBLED * len(pairs))
+    return _follows_rows(small) or unlikely >= max(2, JUMBLED * len(pairs))

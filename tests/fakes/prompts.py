@@ -32,6 +32,10 @@ GARBAGE: dict[str, tuple[str, ...]] = {
         "asdfghjkl", "qwertyuiop", "zxcvbnm", "sdfkjhsdfkjh", "jkhgfdsjkhgfd", "dfghjdfghj", "kjsdhfkjshdf",
         "xzcvxzcv", "lkjhlkjh", "fghfghfgh", "bvcxbvcx", "sdgfsdgfsdgf", "vbnmvbnm", "hgjfhgjf",
     ),
+    "mashed Cyrillic": (
+        "ЫВАПОЛДЖ фывапролд", "фывапролджэ", "йцукенгшщзх", "фыва олдж йцук", "эждлорпавыф!!!", "ячсмитьбю йцукенг",
+        "фівапролджє йцукенгшщзхї", "пролджэ фывапр",
+    ),
     "base64": (
         "SGVsbG8gd29ybGQhIFRoaXMgaXMgYSB0ZXN0IG9mIGJhc2U2NA==",
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk",
@@ -43,7 +47,8 @@ GARBAGE: dict[str, tuple[str, ...]] = {
         "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7",
         "dGhlIHF1aWNrIGJyb3duIGZveCBqdW1wcyBvdmVyIHRoZSBsYXp5IGRvZw==",
         "SGVsbG8gd29ybGQhIFRoaXMg\naXMgYSB0ZXN0IG9mIGJhc2U2\nNCBlbmNvZGluZyBpbiBsaW5lcw==",
-        "x9Kq2LmZ7vB4nR8tY1wE5uI0oP3aS6dF",
+        "x9Kq2LmZ7vB4nR8tY1wE5uI0oP3aS6dF", "SGVsbG8=", "aGVsbG8gd29ybGQh",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc", "eyJzdWIiOiIxIn0",
     ),
     "hex": (
         "5f4dcc3b5aa765d61d8327deb882cf99", "da39a3ee5e6b4b0d3255bfef95601890afd80709",
@@ -52,7 +57,7 @@ GARBAGE: dict[str, tuple[str, ...]] = {
         "\\x4d\\x5a\\x90\\x00\\x03\\x00\\x00\\x00\\xff\\xff", "DE AD BE EF CA FE BA BE 00 11 22 33",
         "00000000: 7f45 4c46 0201 0100 0000 0000 0000 0000\n00000010: 0300 3e00 0100 0000 c05a 0000 0000 0000",
         "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489",
-        "0x1f 0x8b 0x08 0x00 0x3c 0x4d 0x5e 0x6f",
+        "0x1f 0x8b 0x08 0x00 0x3c 0x4d 0x5e 0x6f", "deadbeef cafebabe", "DEADBEEF FEEDFACE\nCAFEBABE",
         "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3 a94a8fe5ccb19ba61c4c0873d391e987982fbbd3",
     ),
     "emoji": (
@@ -165,6 +170,11 @@ PROMPTS: tuple[str, ...] = (
     "wtf", "haha", "hahaha", "thx", "pls", "xkcd", "qwerty keyboard layout", "asdf vs pyenv", "AWS S3 KMS", "mRNA",
     "H5N1", "SARS-CoV-2", "10ml 20ml 30ml 40ml 50ml 60ml", "2x+3y=7, 4x-y=1", "Mississippi", "Bonjour", "Obrigado",
     "jalapeño", "ありがとう", "5f4dcc3b5aa765d61d8327deb882cf99 which hash is this?", "decode SGVsbG8gd29ybGQh please",
+    "decode eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc", "Расшифруй eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
+    "deadbeef", "Fabaceae", "1+1=2+2=", "100+200=", "JAVA_HOME=", "Na2CO3+HCl=", "getItems", "strchr vs strrchr",
+    "btrfs vs xfs", "nsclc pbmcs", "poverty liberty", "йцукен", "фыва", "SQL запрос", "запрос запрос", "пролив, пролог",
+    "ГОСТ Р 34.12", "РСФСР", "взгляд", "стремиться",
+    "что такое asdfghjkl", "enthalpy", "Inhibits", "PUNCTURE", "Wärmeübergangskoeffizient1D",
     "0xff in decimal", "1e10", "UTF-8", "sha256sum", "sqlalchemy", "psycopg2", "xxhash", "pwd", "cd ..", "rm -rf",
     "chmod 755", "vim :wq", "^[a-z]+\\d{3}$", "#!/bin/bash", "</div>", "B2B SaaS", "3D CNN", "5G NR", "F508del",
     "c.1521_1523delCTT", "[1,2,3]", "[[1,2],[3,4]]", "---\nname: x\n---", "kg to lb", "mg/dL", "pH 7.4", "pKa",

@@ -45,6 +45,7 @@ SENTENCES = {
     "bn": "ত্রিভুজের ক্ষেত্রফল কীভাবে বের করব?",
     "el": "Πώς υπολογίζω το εμβαδόν ενός τριγώνου;",
     "he": "איך מחשבים שטח של משולש?",
+    "sw": "Jinsi ya kuhesabu eneo la pembetatu yenye pande tatu",
     "ka": "როგორ გამოვთვალო სამკუთხედის ფართობი?",
 }
 
@@ -112,6 +113,27 @@ def test_the_script_of_most_letters_decides(text: str, language: str) -> None:
 )
 def test_what_the_model_is_given_and_what_is_made_of_its_answer(text: str, language: str) -> None:
     assert language_of(text) == language
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Jinsi ya kuhesabu eneo la pembetatu",
+        "Jumla ya namba kumi za kwanza ni ngapi?",
+        "Naomba mapishi ya ugali na sukuma wiki",
+        "Kwa nini damu ni nyekundu",
+        "Habari yako rafiki yangu, leo unaendeleaje?",
+        "Mtoto wangu ana homa kwa siku mbili, nifanye nini?",
+    ],
+)
+def test_swahili_is_not_taken_for_what_the_model_takes_it_for(text: str) -> None:
+    assert language_of(text) == "sw"
+
+
+def test_nothing_but_swahili_is_swahili() -> None:
+    found = {(row.language, row.text) for row in corpus() if row.language != "en" and language_of(row.text) == "sw"}
+    assert {language for language, _ in found} == {"sw"}, found
+    assert "id" not in {language_of(row.text) for row in corpus() if row.language == "sw"}
 
 
 def test_half_and_half_is_no_language() -> None:
@@ -201,7 +223,7 @@ def test_hardly_any_row_of_the_corpus_is_in_doubt() -> None:
 @pytest.mark.parametrize("kind", GARBAGE)
 def test_garbage_of_every_kind_is_out_of_distribution(kind: str) -> None:
     missed = [text for text in GARBAGE[kind] if doubt(text) != "out_of_distribution"]
-    allowed = {"mashed keys": 5, "one mashed word": 1}.get(kind, 0)
+    allowed = {"mashed keys": 3, "one mashed word": 1}.get(kind, 0)
     assert len(missed) <= allowed, missed
 
 
