@@ -92,10 +92,11 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 
 def test_half_a_character_is_measured_and_printed_like_any_other(tmp_path: Path) -> None:
     half = {"prompt": "\ud800 hi", "domain": "bio", "part": "\ud800", "lang": "\udfff"}
-    file = write(tmp_path / "half.jsonl", half, ROWS[0])
+    file = write(tmp_path / "half.jsonl", half, half | {"domain": "general"})  # one of them is wrong
     printed = run(file, "--json", "--quick", "--require", "accuracy>=0.9", "--html", str(tmp_path / "page.html"))
     assert printed.exit_code == 1
     assert printed.stderr.splitlines()[-1].startswith("error: accuracy is 0.5")
+    assert "\ud800" in json.loads(printed.stdout)["parts"]
     assert json.loads(printed.stdout)["errors"][0]["text"] == "\ud800 hi"
     assert run(file, "--quick").exit_code == 0
 
