@@ -117,7 +117,7 @@ class Router:
         `quick` would raise: what is wrong with one query is nothing to the others."""
         started = time.perf_counter()
         routed = [q for q in queries if q.requested_model not in self.file.experts]
-        known = self._scored([text for query in routed for text in _turns(query)])
+        known = self.scored([text for query in routed for text in _turns(query)])
         share = (time.perf_counter() - started) / max(1, len(routed))
         return [self._outcome(query, known, fleet, share) for query in queries]
 
@@ -125,8 +125,8 @@ class Router:
         """The calibrated probability of every domain, for each text by itself."""
         return self.classifier.score_many(texts) if texts else []
 
-    def _scored(self, texts: Sequence[str]) -> dict[str, Scores]:
-        """The scores of each text; those not seen lately are classified together."""
+    def scored(self, texts: Sequence[str]) -> dict[str, Scores]:
+        """The scores of each text by itself; those not seen lately are classified together."""
         known: dict[str, Scores | None] = {text: self._seen.get(text) for text in texts}
         new = [text for text, scores in known.items() if scores is None]
         fresh = dict(zip(new, self.score_many(new), strict=True))

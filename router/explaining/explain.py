@@ -64,7 +64,9 @@ class Explainer:
         by_name = decision.scores is None
         name = policy_name(query.overrides.policy or query.requested_model)
         classified = not by_name and query.overrides.domain is None
-        alone = router.score_many((*query.earlier, query.text)) if classified else []
+        texts = (*query.earlier, query.text) if classified else ()
+        known = router.scored(texts)  # the decision has just read them
+        alone = [known[text] for text in texts]
         turns, weighing = self._turns(query, decision, name, alone) if classified else ((), None)
         state = None if decision.scores is None else _state(router.file, decision, decision.scores)
         answered = next((s for s in router.artifact.stages if alone and s.name == alone[-1].stage), None)

@@ -30,6 +30,7 @@ from router.routing import Router
 from router.vectors import Vectors
 from tests.fakes.corpora import trained_on
 from tests.fakes.encoders import (
+    Told,
     artifact_of,
     identity,
     router_with,
@@ -239,6 +240,17 @@ def test_a_slow_stage_reads_few_texts_however_long_the_prompt(first: StageName, 
     assert explanation.features is not None
     assert len(explanation.features.pieces) == pieces
     assert dear.read <= FEW_PIECES + 8  # the whole text as well, the stage by itself, and what is nearest
+
+
+def test_turns_that_the_decision_read_are_not_read_again() -> None:
+    router = told_router(FILE)
+    query = Query(ON_CODE, earlier=(ON_MATH, "general=1"))
+    decision = router.decide(query)
+    told = router.classifier
+    assert isinstance(told, Told)
+    told.asked.clear()
+    Explainer(router, few_rows).explain(query, decision)
+    assert [texts for texts in told.asked if texts] == []
 
 
 def test_a_transformer_in_the_place_of_the_cheap_stage_is_slow(tmp_path: Path) -> None:
