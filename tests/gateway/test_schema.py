@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequestError
-from gateway.schema import MAX_FIELDS, MAX_MESSAGES, MAX_PARTS, Chat, parse_route, text_query, wants_explanation
-from router.conversation import MAX_EARLIER
+from gateway.schema import MAX_FIELDS, Chat, parse_route, text_query, wants_explanation
+from router.conversation import MAX_EARLIER, looked_at
 from router.decision import Asked, Overrides
 from router.experts import Defaults
+from router.messages import MAX_MESSAGES, MAX_PARTS
 
 NOTHING = Defaults()
 READ = ("messages", "model", "stream", "stream_options", "tools", "functions", "response_format", "logprobs", "input")
@@ -364,9 +365,11 @@ def test_turns_that_say_nothing_are_left_out() -> None:
     assert (chat([user([{"type": "image_url"}])]).query().text, chat([RESULT]).query().text) == ("", "")
 
 
-def test_no_more_turns_than_so_many_are_kept() -> None:
-    query = chat([user(str(i)) for i in range(MAX_EARLIER + 9)]).query()
-    assert [*query.earlier, query.text] == [str(i) for i in range(8, MAX_EARLIER + 9)]
+def test_of_a_long_conversation_the_first_turns_and_the_last_are_kept() -> None:
+    turns = [str(i) for i in range(MAX_EARLIER + 9)]
+    query = chat([user(turn) for turn in turns]).query()
+    assert [*query.earlier, query.text] == list(looked_at(turns))
+    assert (query.earlier[0], query.text) == (turns[0], turns[-1])
     assert len(query.asked) == MAX_EARLIER + 1
 
 

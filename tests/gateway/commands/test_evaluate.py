@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from typer.testing import CliRunner, Result
 from gateway.cli import app
 from gateway.commands.evaluate import print_tables
 from gateway.console import out
-from router.dataset import Row
+from router.dataset import OWN_SET, Row, read_rows
+from router.experts import BUILT_IN_DOMAINS
 from router.measuring.evaluation import Measurement
+from router.measuring.requirements import GROUPS, Requirement, foresee
 from tests.fakes.classifiers import worded_router
 from tests.fakes.fleets import fleet
 
@@ -138,6 +141,18 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl.gz"
     empty.write_bytes(gzip.compress(b""))
     assert "has no rows" in run(empty).stderr
+
+
+def test_the_floors_of_ci_are_figures_and_hold_flips_and_bounce() -> None:
+    (floors,) = re.findall(r"^FLOORS := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    wanted = [Requirement.parse(floor) for floor in floors.replace("\\", " ").split()]
+    foresee(wanted, {row.part for row in read_rows(OWN_SET)}, BUILT_IN_DOMAINS, GROUPS)
+    names = {requirement.name for requirement in wanted}
+    assert {
+        "robustness.made.together.flips",
+        "conversation.one_domain.bounce",
+        "conversation.changing.followed",
+    } <= names
 
 
 def document(names: int = 4) -> dict[str, Any]:

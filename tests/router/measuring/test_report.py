@@ -89,6 +89,15 @@ def test_a_quick_evaluation_has_a_page_without_what_was_not_measured() -> None:
     assert "Part by part" in text
 
 
+def test_a_part_called_all_stands_beside_every_row(whole: dict[str, Any]) -> None:
+    named = whole | {"parts": {"all": whole["parts"]["plain"]}}
+    named["baselines"] = {n: b | {"parts": {"all": b["parts"]["plain"]}} for n, b in whole["baselines"].items()}
+    text = page(named, ABOUT)
+    assert f"<td><bdi>every row</bdi></td><td>{whole['all']['rows']}</td>" in text
+    assert f"<td><bdi>all</bdi></td><td>{whole['parts']['plain']['rows']}</td>" in text
+    assert (text.count("Accuracy on every row"), text.count("Accuracy on all")) == (1, 1)
+
+
 def test_headline_figures_stand_beside_their_targets(whole: dict[str, Any]) -> None:
     text = Tags(page(whole, ABOUT)).text
     assert "plain f1" in text
