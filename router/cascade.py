@@ -15,6 +15,10 @@ from router.decision import Stage as StageName
 from router.detectors import Detectors
 from router.encoder import Encoder, TransformerEncoder
 
+# The languages that a cheap stage may answer for. It learned others too, and what it says of them counts, but it errs twice
+# as often there, at the same confidence. What has no language is short, code or formulas.
+FLUENT = frozenset({"en", ""})
+
 Probabilities = NDArray[np.float64]
 Language = Callable[[str], str]
 DoubtOf = Callable[[str, str], Doubt | None]
@@ -22,7 +26,8 @@ DoubtOf = Callable[[str, str], Doubt | None]
 
 @dataclass(frozen=True)
 class Stage:
-    """One classifier: text to vector to logits to calibrated probabilities. It is sure from the confidence `sure` on.
+    """One classifier: text to vector to logits to calibrated probabilities. It is sure from the confidence `sure` on, in a
+    language that is FLUENT.
 
     `blend` is how much what the stage before it says counts beside its own logits, 0 to 1: two readers err less than one.
     """
@@ -79,8 +84,11 @@ class Cascade:
             return None
         language = self._language_of(text)
         doubt = self._doubt_of(text, language)
+        may_pass = doubt is None and len(self.stages) > 1
+        if may_pass and language not in FLUENT:
+            return None
         (row,) = first.probabilities([text]).tolist()
-        if doubt is None and max(row) < first.sure and len(self.stages) > 1:
+        if may_pass and max(row) < first.sure:
             return None
         return Scores(dict(zip(self.domains, row, strict=True)), first.name, doubt, language)
 
@@ -96,7 +104,10 @@ class Cascade:
                 break
             found = stage.probabilities([texts[i] for i in left], before)
             rows.update((i, (row, stage.name)) for i, row in zip(left, found.tolist(), strict=True))
+            if stage is self.stages[-1]:
+                break
             unsure = found.max(axis=1) < stage.sure
+            unsure |= [languages[i] not in FLUENT for i in left]
             unsure &= [doubts[i] is None for i in left]
             left, before = [i for i, further in zip(left, unsure, strict=True) if further], found[unsure]
         return [

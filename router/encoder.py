@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from router.errors import ArtifactError
 from router.extensions import Registry
+from router.ngrams import ngram_rows
 
 MAX_TOKENS = 128  # that a transformer reads of a text
-STATIC_TOKENS = 256
-SPREAD = (1_000_003, 8_191)  # of the hash that finds the row of two neighbouring tokens
 FILES = ("model.onnx", "tokenizer.json", "encoder.json")  # of an exported transformer
-UNKNOWN = "[UNK]"  # the token that a text without tokens is read as
+UNKNOWN = "[UNK]"  # the token of what a tokenizer does not know
 SHARPNESS = 6.0  # of the hidden layer's input, which has length 1
 
 Floats = NDArray[np.float32]
@@ -72,47 +71,36 @@ class TransformerEncoder:
 
 
 class StaticEncoder:
-    """Tables and one small layer instead of a transformer: a tenth of a millisecond a text. A folder holding FILES.
+    """A table of n-grams and one small layer instead of a transformer: a tenth of a millisecond a text. A folder holding FILES.
 
-    With s = Σ tokens[t] + Σ pairs[hash(t, t')] over a text's tokens and its neighbouring tokens, brought to length 1, and
-    h = max(0, hidden · SHARPNESS · s + bias), brought to length 1, the vector is (s, h) / √2. `tokens` and `pairs` are kept
-    as 8-bit whole numbers with one scale a row. Raises ArtifactError where the folder does not hold a working encoder.
+    With s = Σ table[row] over the text's n-grams (ngrams.py), brought to length 1, and h = max(0, hidden · SHARPNESS · s +
+    bias), brought to length 1, the vector is (s, h) / √2. The table is kept as 8-bit whole numbers with one scale a row.
+    Raises ArtifactError where the folder does not hold a working encoder.
     """
 
-    FILES = ("table.npz", "tokenizer.json", "encoder.json")
+    FILES = ("table.npz", "encoder.json")
 
     def __init__(self, folder: Path) -> None:
         try:
             about = json.loads((folder / "encoder.json").read_text("utf-8"))
             self.name = str(about["name"])
             self.dimensions = int(about["dimensions"])
-            self._tokenizer = _tokenizer(folder, int(about["max_tokens"]))
             with (folder / "table.npz").open("rb") as file, np.load(file, allow_pickle=False) as table:
-                self._tokens, self._pairs = (_Rows(table[n], table[f"{n}_scale"]) for n in ("tokens", "pairs"))
+                self._table = _Rows(table["ngrams"], table["ngrams_scale"])
                 self._hidden = np.ascontiguousarray(table["hidden"].T * SHARPNESS, dtype=np.float32)
                 self._bias = table["bias"].astype(np.float32)
-            self._unknown = self._tokenizer.token_to_id(UNKNOWN)
-            self._check_fit()
+            if self._table.rows & (self._table.rows - 1) or self._table.rows < 2:
+                raise ValueError(f"its table has {self._table.rows} rows, not a power of two")
+            fitting = self._hidden.shape[0] == self._table.width and self._bias.shape == self._hidden.shape[1:]
+            if not fitting or self.dimensions != sum(self._hidden.shape):
+                raise ValueError("its tables do not fit together")
         except Exception as error:
             raise ArtifactError(f"the encoder in {folder} cannot be loaded: {error}") from error
 
-    def _check_fit(self) -> None:
-        if self.dimensions != sum(self._hidden.shape) or self._hidden.shape[0] != self._tokens.width:
-            raise ValueError("its tables do not fit together")
-        if self._pairs.width != self._tokens.width or self._bias.shape != self._hidden.shape[1:]:
-            raise ValueError("its tables do not fit together")
-        if self._unknown is None or self._tokenizer.get_vocab_size() > self._tokens.rows:
-            raise ValueError("its tokenizer and its tables do not fit together")
-
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        sums = np.empty((len(texts), self._tokens.width), dtype=np.float32)
-        if len(texts) == 1:
-            found = [self._tokenizer.encode(_encodable(texts[0]), add_special_tokens=False)]
-        else:
-            found = self._tokenizer.encode_batch_fast([_encodable(t) for t in texts], add_special_tokens=False)
-        for i, encoded in enumerate(found):
-            ids = np.array(encoded.ids or [self._unknown], dtype=np.int64)
-            sums[i] = self._tokens.sum(ids) + self._pairs.sum(pair_rows(ids, self._pairs.rows))
+        sums = np.empty((len(texts), self._table.width), dtype=np.float32)
+        for i, text in enumerate(texts):
+            sums[i] = self._table.sum(ngram_rows(text, self._table.rows))
         sums = _unit(sums)
         hidden = _unit(np.maximum(sums @ self._hidden + self._bias, 0))
         return np.concatenate([sums, hidden], axis=1) * np.float32(np.sqrt(0.5))
@@ -130,11 +118,6 @@ class _Rows:
     def sum(self, rows: NDArray[np.int64]) -> Floats:
         """The sum of the vectors at `rows`, shape (width,)."""
         return np.asarray(self._scale[rows] @ self._table[rows].astype(np.float32))
-
-
-def pair_rows(ids: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
-    """The row of each two neighbouring tokens in a table of so many `rows`, shape (len(ids) - 1,)."""
-    return np.asarray((ids[:-1] * SPREAD[0] + ids[1:] * SPREAD[1]) % rows)
 
 
 def quantised(vectors: Floats) -> tuple[NDArray[np.int8], NDArray[np.float16]]:

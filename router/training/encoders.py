@@ -19,19 +19,18 @@ def make_encoders(rows: Sequence[Row], into: Path, progress: Progress, base: str
     Returns each one's name and folder. Raises MissingExtraError without the `train` extra.
     """
     model = load_sentence_transformer(base)
-    from router.training.distil import lesson, static_tables
-    from router.training.finetune import SECOND_EPOCHS, learn_characters, load_reader, second_round, teach
+    from router.training.distil import lesson, static_table
+    from router.training.finetune import learn_characters, load_reader, teach
 
     examples = [example for row in rows for example in examples_of(row) if not example.held_out]
     texts = [example.text for example in examples]
     domains = domains_of(rows)
     original = len(model.tokenizer)
     reader = load_reader(model, len(domains), progress)
-    teach(reader, examples, domains, progress, original)
     learn_characters(reader, texts, progress)
-    teach(reader, second_round(examples), domains, progress, original, SECOND_EPOCHS)
-    tables = static_tables(reader, lesson(reader, texts, progress), progress)
+    teach(reader, examples, domains, progress, original)
+    tables = static_table(lesson(reader, examples, domains, progress), progress)
     return {
         TRANSFORMER: export_reader(TRANSFORMER, reader, into),
-        STATIC: export_static(STATIC, tables, reader, into),
+        STATIC: export_static(STATIC, tables, into),
     }

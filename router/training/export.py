@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from router.encoder import MAX_TOKENS, STATIC_TOKENS
+from router.encoder import MAX_TOKENS, quantised
 from router.errors import MissingExtraError, RouterError
 
 if TYPE_CHECKING:
@@ -53,23 +53,24 @@ def export_reader(name: str, reader: Reader, into: Path) -> Path:
     return _written(name, "transformer", reader.network.config.hidden_size, MAX_TOKENS, into, write)
 
 
-def export_static(name: str, arrays: Mapping[str, NDArray[Any]], reader: Reader, into: Path) -> Path:
-    """Write the tables of a StaticEncoder below `into`, with the tokenizer of the reader that they were distilled from."""
+def export_static(name: str, arrays: Mapping[str, NDArray[Any]], into: Path) -> Path:
+    """Write the tables of a StaticEncoder below `into`, as `export_encoder` does."""
 
     def write(folder: Path) -> None:
         np.savez(folder / "table.npz", allow_pickle=False, **arrays)
-        reader.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
 
-    return _written(name, "static", sum(arrays["hidden"].shape), STATIC_TOKENS, into, write)
+    return _written(name, "static", sum(arrays["hidden"].shape), None, into, write)
 
 
-def _written(name: str, kind: str, dimensions: int, tokens: int, into: Path, write: Callable[[Path], None]) -> Path:
+def _written(
+    name: str, kind: str, dimensions: int, tokens: int | None, into: Path, write: Callable[[Path], None]
+) -> Path:
     """The folder that `write` fills, named by its content; left alone where it is there already."""
     with tempfile.TemporaryDirectory(dir=_made(into)) as scratch:
         folder = Path(scratch) / "encoder"
         folder.mkdir()
         write(folder)
-        about = {"name": name, "kind": kind, "dimensions": dimensions, "max_tokens": tokens}
+        about = {"name": name, "kind": kind, "dimensions": dimensions} | ({"max_tokens": tokens} if tokens else {})
         (folder / "encoder.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.iterdir()))).hexdigest()
         target = into / f"{name.rsplit('/', 1)[-1].lower()}-{digest[:12]}"
@@ -152,6 +153,8 @@ def _write_fused(reader: Reader, path: Path) -> None:
 
     reader.network.eval()
     reader.network.set_attn_implementation("eager")
+    words = reader.network.get_input_embeddings()
+    reader.network.set_input_embeddings(_eight_bits(words))
     example = reader.tokenizer(["a first example", "and a second, longer one"], padding=True, return_tensors="pt")
     full, config = path.with_suffix(".full.onnx"), reader.network.config
     names = ["input_ids", "attention_mask"]
@@ -175,12 +178,30 @@ def _write_fused(reader: Reader, path: Path) -> None:
             hidden_size=config.hidden_size,
             opt_level=0,
         )
+    reader.network.set_input_embeddings(words)
     fused.save_model_to_file(str(full))
-    _quantise(full, path)
+    _quantise(full, path, ["MatMul", "Attention"])
 
 
-def _quantise(full: Path, path: Path) -> None:
-    """The graph at `full` in 8 bits at `path`; `full` is removed."""
+def _eight_bits(words: Any) -> Any:
+    """The embedding `words` with a scale for each row. ONNX Runtime's own has one for all of them, and rare words lose by it."""
+    import torch
+
+    class Embedding(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            table, scale = quantised(words.weight.detach().numpy())
+            self.register_buffer("table", torch.tensor(table))
+            self.register_buffer("scale", torch.tensor(scale.astype(np.float32)))
+
+        def forward(self, ids: Any) -> Any:
+            return self.table[ids].float() * self.scale[ids].unsqueeze(-1)
+
+    return Embedding()
+
+
+def _quantise(full: Path, path: Path, operators: list[str] | None = None) -> None:
+    """The graph at `full` in 8 bits, these operators of it or all that can be, at `path`; `full` is removed."""
     from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -190,6 +211,7 @@ def _quantise(full: Path, path: Path) -> None:
         per_channel=True,
         reduce_range=True,
         weight_type=QuantType.QInt8,
+        op_types_to_quantize=operators,
         extra_options={"DefaultTensorType": TensorProto.FLOAT},
     )
     full.unlink()

@@ -19,12 +19,13 @@ from router.dataset import Example
 from router.encoder import MAX_TOKENS
 from router.perturb import PERTURBATIONS
 from router.training.glossary import additions, load_glossary, normal
+from router.training.switching import Switcher
 
 Floats = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 
 EPOCHS = 3
-SECOND_EPOCHS = 2  # of the second round, in which other languages weigh as much as English
+OTHERS = 2  # how often an epoch reads a text that is not English: there are fewer of them, in many languages
 BATCH = 32
 RATE = 5e-5  # of the encoder's weights
 ADDED_RATE = 1e-3  # of the vectors of words that the original encoder does not know: few texts have each of them
@@ -37,6 +38,7 @@ SHARPNESS = 8.0  # vectors have length 1; the layers above them see them this mu
 OFTEN = 3  # texts with a character that is to get a token
 LATIN = 0x24F  # the last code point of the Latin letters
 PERTURBED, CROPPED = 0.25, 0.15  # the shares of prompts that are read with slips, and in part
+SWITCHED = 0.2  # the share of English prompts that are read with words of another language
 LEAST_CROP, MOST_CROP = 10, 48  # words
 SEED = 0
 
@@ -150,6 +152,8 @@ def teach(
     texts = [example.text for example in examples]
     before = torch.tensor(reader.read(texts, progress, "reading with the encoder as it is")[0])
     english = torch.tensor([float(example.language == "en") for example in examples])
+    often = [i for i, example in enumerate(examples) for _ in range(1 if example.language == "en" else OTHERS)]
+    slips = Slips(Switcher.load(), chance)
     topics = sorted({example.topic for example in examples} - {""})
     topic = torch.tensor([topics.index(e.topic) if e.topic else -1 for e in examples])
     targets = torch.tensor([e.target(domains) for e in examples]) * (1 - SMOOTHING) + SMOOTHING / len(domains)
@@ -160,13 +164,14 @@ def teach(
         ([words.added], ADDED_RATE),
         ([*reader.head.parameters(), *finer.parameters()], HEAD_RATE),
     ]
-    steps = epochs * -(-len(examples) // BATCH)
+    steps = epochs * -(-len(often) // BATCH)
     optimiser, schedule = optimiser_of(groups, steps)
     done = 0
     reader.network.train()
     for _ in range(epochs):
-        for some in batches(texts, BATCH, chance):
-            vectors = reader.vectors([careless(texts[i], chance) for i in some])
+        for places in batches([texts[i] for i in often], BATCH, chance):
+            some = [often[place] for place in places]
+            vectors = reader.vectors([slips.read(examples[i]) for i in some])
             loss = soft_cross_entropy(reader.logits(vectors), targets[some])
             if (topic[some] >= 0).any():
                 loss = loss + TOPIC_WEIGHT * torch.nn.functional.cross_entropy(
@@ -179,14 +184,6 @@ def teach(
             progress("fine-tuning the encoder", done, steps)
     reader.network.eval()
     reader.network.set_input_embeddings(words.joined())
-
-
-def second_round(examples: Sequence[Example]) -> list[Example]:
-    """The examples of other languages, and as many English ones."""
-    chance = random.Random(SEED)
-    others = [example for example in examples if example.language != "en"]
-    english = [example for example in examples if example.language == "en"]
-    return others + chance.sample(english, min(len(english), len(others)))
 
 
 def split_embedding(network: Any, original: int) -> Any:
@@ -213,6 +210,19 @@ def split_embedding(network: Any, original: int) -> Any:
     split = SplitEmbedding(network.get_input_embeddings().weight.data)
     network.set_input_embeddings(split)
     return split
+
+
+class Slips:
+    """How texts are read in training: as they are, with slips, in part, and English ones with words of other languages."""
+
+    def __init__(self, switcher: Switcher, chance: random.Random) -> None:
+        self._switcher, self._chance = switcher, chance
+
+    def read(self, example: Example) -> str:
+        text = example.text
+        if example.language == "en" and self._chance.random() < SWITCHED:
+            text = self._switcher.switched(text, self._chance)
+        return careless(text, self._chance)
 
 
 def careless(text: str, chance: random.Random) -> str:

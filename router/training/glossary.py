@@ -54,6 +54,14 @@ def load_glossary(folder: Path = GLOSSARY) -> list[Entry]:
     return [Entry(word, tuple(glosses), whole) for word, (glosses, whole) in found.items()]
 
 
+def glosses_of(path: Path) -> dict[str, list[str]]:
+    """The words of one language by their English gloss. Raises CorpusError naming file and line."""
+    found: dict[str, list[str]] = {}
+    for word, gloss in _lines(path):
+        found.setdefault(gloss, []).append(word)
+    return found
+
+
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         word, _, gloss = (part.strip() for part in line.partition("\t"))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from router.artifact import PACKAGED, Manifest, kind_of, read_manifest, read_vectors, save_artifact, whole_encoder
 from router.calibration import CALIBRATORS, Temperature
-from router.cascade import Probabilities, Stage
+from router.cascade import FLUENT, Probabilities, Stage
 from router.classifier import HEADS
 from router.dataset import Example, Row, corpus_hash, domains_of, examples_of
 from router.decision import Stage as StageName
@@ -33,10 +33,10 @@ from router.vectors import Vectors
 FOLDS = 5
 SEED = 0
 LEAST_HELD_OUT = 50  # fewer, and the calibrators are fitted on scores out of fold
-# The cheap stage answers where it is at least this confident: as sure as it may be asked to be if more than half of ordinary
-# prompts are to stay with it. docs/routing.md has what other values cost.
-SURE = 0.87
-BLEND = 0.25  # how much the cheap stage counts where the transformer answers; held-out rows gain half a point by it
+# The cheap stage answers where it is at least this confident, so that well over half of ordinary prompts stay with it.
+# docs/routing.md has what other values cost.
+SURE = 0.9
+BLEND = 0.15  # how much the cheap stage counts where the transformer answers: what held-out rows gain most by
 UNDISPUTED = 0.99  # the share that a domain has of such a label
 CHUNK = 64  # texts encoded between two reports of progress
 
@@ -119,11 +119,12 @@ def train(
 
 @dataclass(frozen=True)
 class _Lessons:
-    """Every text to learn from, once. `targets` (texts, domains of the head); `trained`, `held` and, of each added domain,
-    `examples` are the texts' places."""
+    """Every text to learn from, once. `targets` (texts, domains of the head); `fluent` (texts,) where a cheap stage may answer;
+    `trained`, `held` and, of each added domain, `examples` are the texts' places."""
 
     texts: list[str]
     targets: Floats
+    fluent: NDArray[np.bool_]
     trained: NDArray[np.intp]
     held: NDArray[np.intp]
     examples: dict[str, NDArray[np.intp]]
@@ -144,6 +145,7 @@ class _Lessons:
         return _Lessons(
             list(unique),
             targets / np.maximum(targets.sum(axis=1, keepdims=True), 1e-6),
+            np.array([example.language in FLUENT for example in found]),
             np.flatnonzero(inside & ~held),
             np.flatnonzero(inside & held),
             # Of ten examples that somebody wrote, none can be spared for measuring; one may stand in the corpus as well.
@@ -188,7 +190,8 @@ def _calibrated(
     held, trained, targets = lessons.held, lessons.trained, lessons.targets
     fit = CALIBRATORS[recipe.calibrator].fit
     # Rows whose label nobody disputes: where two labels are right, how sure one should be of the first is anybody's guess.
-    measured = held[targets[held].max(axis=1) > UNDISPUTED]
+    # And of a cheap stage those that it may answer.
+    measured = held[(targets[held].max(axis=1) > UNDISPUTED) & (lessons.fluent[held] | (stage.sure == 0))]
     if len(measured) >= LEAST_HELD_OUT:
         logits = stage.logits(vectors[measured], _at(measured, before))
         stage = replace(stage, calibrator=fit(logits, targets[measured]))

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ from numpy.typing import NDArray
 
 from router.artifact import PACKAGED, Artifact, load_artifact
 from router.calibration import expected_calibration_error
-from router.cascade import Stage
+from router.cascade import FLUENT, Stage
 from router.dataset import OWN_SET, Example, Row, examples_of, load_corpus, read_rows, training_rows
 from router.detectors import Detectors
 from router.encoder import Encoder
 from router.experts import BUILT_IN_DOMAINS, parse_experts
+from router.language import language_of
 from router.training.train import Recipe, train
 from router.vectors import Vectors
 from tests.benchmarks.detector_methods import METHODS, Score
@@ -58,6 +60,11 @@ class Texts:
     def read(rows: Sequence[Row], encoders: Sequence[Encoder]) -> Texts:
         return Texts(rows, {encoder.name: encoder.encode([row.text for row in rows]) for encoder in encoders})
 
+    @cached_property
+    def fluent(self) -> Flags:
+        """Whether a cheap stage may answer, of every text."""
+        return np.array([language_of(row.text) in FLUENT for row in self.rows])
+
     def told(self, stages: Sequence[Stage]) -> tuple[Floats, Flags]:
         """Of every text the probabilities (texts, domains) that the cascade tells, and whether the cheap stage was sure."""
         told: Floats | None = None
@@ -65,7 +72,7 @@ class Texts:
         for stage in stages:
             said = stage.of_vectors(self.vectors[stage.encoder.name], told)
             told = said if told is None else np.where(sure[:, None], told, said)
-            sure |= (said.max(axis=1) >= stage.sure) & (stage is not stages[-1])
+            sure |= (said.max(axis=1) >= stage.sure) & self.fluent & (stage is not stages[-1])
         assert told is not None
         return told, sure
 

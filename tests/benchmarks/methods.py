@@ -234,7 +234,7 @@ ENCODED = {
     "MiniLM token table": (ORIGINAL_STATIC, ("linear", "20 neighbours", "boosting")),
     "MiniLM": (ORIGINAL, tuple(HEADS)),
     "MiniLM, contrastive": (CONTRASTIVE, ("linear", "kernel ridge", "20 neighbours")),
-    "distilled tables": (STATIC, ("linear", "kernel ridge", "20 neighbours", "boosting")),
+    "distilled n-grams": (STATIC, ("linear", "kernel ridge", "20 neighbours", "boosting")),
     "fine-tuned": (TRANSFORMER, tuple(HEADS)),
     "fine-tuned, 3 layers": (SMALLER, ("linear", "kernel ridge", "20 neighbours")),
 }
@@ -262,7 +262,7 @@ METHODS: dict[str, Method] = {
         MEANS,
         "fine-tuned",
         mean,
-        parts=("words + characters, linear", "distilled tables, linear", "fine-tuned, linear"),
+        parts=("words + characters, linear", "distilled n-grams, linear", "fine-tuned, linear"),
     ),
     **{
         f"{CASCADE}, {sure:g}": Method(

@@ -16,7 +16,7 @@ LOOKS = {
     "MiniLM token table": Look("triangle", "#b45309", "#f0a64b"),
     "MiniLM": Look("circle", "#b45309", "#f0a64b"),
     "MiniLM, contrastive": Look("circle", "#a21caf", "#e27df0"),
-    "distilled tables": Look("triangle", "#1d4ed8", "#7aa5ff"),
+    "distilled n-grams": Look("triangle", "#1d4ed8", "#7aa5ff"),
     "fine-tuned": Look("circle", "#1d4ed8", "#7aa5ff"),
     "fine-tuned, 3 layers": Look("circle", "#0f766e", "#4fd1c0"),
     methods.MEANS: Look("diamond", "#6b7280", "#d1d5db"),

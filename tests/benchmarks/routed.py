@@ -32,7 +32,7 @@ def name_of(sure: float) -> str:
 
 
 def label_of(sure: float) -> str:
-    return {SURENESSES[0]: "tables only", SURENESSES[-1]: "always both"}.get(sure, f"{sure:g}")
+    return {SURENESSES[0]: "n-grams only", SURENESSES[-1]: "always both"}.get(sure, f"{sure:g}")
 
 
 def packaged() -> Artifact:

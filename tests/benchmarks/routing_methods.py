@@ -21,6 +21,7 @@ from router.experts import BUILT_IN_DOMAINS
 from router.measuring.asking import asking_of
 from router.measuring.evaluation import chosen
 from router.measuring.measures import Report, pairs_of, score_probabilities
+from router.measuring.timing import is_typical
 from router.perturb import perturbed
 from tests.benchmarks import routed
 from tests.benchmarks.methods import METHODS, Bench, Lessons
@@ -34,7 +35,6 @@ OWN_SET = ROOT / "router" / "measuring" / "own.jsonl"
 CACHE = ROOT / ".cache" / "bench"
 TABLE, PLOT = ROOT / "docs" / "routing-methods.md", ROOT / "docs" / "routing-methods.svg"
 TIMED = 200
-TYPICAL = (200, 300)  # characters of the prompts that are timed: some 60 tokens of English
 COPIED, COPIES = (
     150,
     ("typos", "careless", "capitals"),
@@ -90,7 +90,7 @@ def figures(rows: Sequence[Row], probabilities: Floats) -> dict[str, float | Non
 
 def timed_prompts(rows: Sequence[Row]) -> list[str]:
     """TIMED prompts of the corpus that nothing was trained on, of typical length, the same in every run."""
-    fitting = [i for i, row in enumerate(rows) if row.held_out and TYPICAL[0] <= len(row.text) <= TYPICAL[1]]
+    fitting = [i for i, row in enumerate(rows) if row.held_out and is_typical(row.text)]
     single = [i for i in fitting if len(rows[i].turns) < 2 and rows[i].language == "en"]
     return [rows[i].text for i in chosen(single, rows, TIMED)]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from router.encoder import STATIC_TOKENS, Encoder, StaticEncoder, TransformerEncoder
+from router.encoder import MAX_TOKENS, Encoder, StaticEncoder, TransformerEncoder
 from router.training.export import load_sentence_transformer
 
 WIDTH = 256
@@ -27,7 +27,7 @@ class TokenTable:
         self.name, self.dimensions = str(about["name"]), int(about["dimensions"])
         self._table = np.load(folder / "table.npy", allow_pickle=False).astype(np.float32)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.enable_truncation(STATIC_TOKENS)
+        self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ def silent(step: str, done: int, total: int) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tiny_static(tmp_path / "encoders", TEXTS)
+    return tiny_static(tmp_path / "encoders")
 
 
 def test_a_text_is_read_once_and_remembered_by_the_next_run(folder: Path, tmp_path: Path) -> None:

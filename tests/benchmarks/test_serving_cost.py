@@ -36,7 +36,7 @@ class Read1:
 
 
 def test_a_method_is_timed_in_a_process_of_its_own(tmp_path: Path) -> None:
-    folder = tiny_static(tmp_path, ["red fox"])
+    folder = tiny_static(tmp_path)
     keep(ServedClassifier(Read1(), {"tiny": folder}), tmp_path / "served.pickle")
     found = cost(tmp_path / "served.pickle", ["red fox"] * 8)
     assert set(found) == {"mean_us", "p50_us", "p99_us", "resident_mb"}

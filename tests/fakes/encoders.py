@@ -211,19 +211,17 @@ def tiny_encoder(parent: Path, texts: Sequence[str], dimensions: int = 48) -> Pa
     return folder
 
 
-def tiny_static(parent: Path, texts: Sequence[str], width: int = 24, hidden: int = 24, pairs: int = 64) -> Path:
-    """A working folder for StaticEncoder: random vectors of the words of `texts`, small ones of their neighbours."""
-    tokenizer, chance = word_tokenizer(texts), np.random.default_rng(1)
+def tiny_static(parent: Path, rows: int = 1 << 12, width: int = 24, hidden: int = 24) -> Path:
+    """A working folder for StaticEncoder: a random vector for every n-gram."""
+    chance = np.random.default_rng(1)
     arrays: dict[str, NDArray[Any]] = {
         "hidden": chance.normal(size=(hidden, width)).astype(np.float32),
         "bias": chance.normal(size=hidden).astype(np.float32),
     }
-    for name, rows, size in (("tokens", tokenizer.get_vocab_size(), 1.0), ("pairs", pairs, 0.2)):
-        arrays[name], arrays[f"{name}_scale"] = quantised(chance.normal(size=(rows, width)).astype(np.float32) * size)
+    arrays["ngrams"], arrays["ngrams_scale"] = quantised(chance.normal(size=(rows, width)).astype(np.float32))
     folder = parent / "tiny-static-cafe"
     folder.mkdir(parents=True)
     np.savez(folder / "table.npz", allow_pickle=False, **arrays)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    about = {"name": "tiny-static", "kind": "static", "dimensions": width + hidden, "max_tokens": 64}
+    about = {"name": "tiny-static", "kind": "static", "dimensions": width + hidden}
     (folder / "encoder.json").write_text(json.dumps(about), "utf-8")
     return folder

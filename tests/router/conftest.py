@@ -36,7 +36,7 @@ def tiny_router(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a saved router whose encoders, `tiny-static` and `tiny`, know the words of the small corpus."""
     parent = tmp_path_factory.mktemp("tiny")
     texts = ["zebras", *(row.text for row in small_corpus())]
-    static, transformer = tiny_static(parent / "export", texts), tiny_encoder(parent / "export", texts)
+    static, transformer = tiny_static(parent / "export"), tiny_encoder(parent / "export", texts)
     encoders: list[Encoder] = [StaticEncoder(static), TransformerEncoder(transformer)]
     untrained = LinearHead(np.zeros((2, 48), dtype=np.float32), np.zeros(2, dtype=np.float32))
     stages = [

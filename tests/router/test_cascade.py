@@ -41,7 +41,7 @@ def stage(name: str, kind: StageName, sure: float = 0.0, blend: float = 0.0) -> 
 
 
 def language_of(text: str) -> str:
-    return "ja" if "japanese" in text else "en"
+    return "ja" if "japanese" in text else "de" if "german" in text else "" if "nothing" in text else "en"
 
 
 def doubt_of(text: str, language: str) -> Doubt | None:
@@ -133,6 +133,19 @@ def test_a_text_that_the_cheap_stage_is_sure_of_goes_no_further() -> None:
     cheap, best = heard(made)
     assert [len(call) for call in cheap] == [3]
     assert [len(call) for call in best] == [1]
+
+
+@pytest.mark.parametrize(("word", "stage"), [("german", "transformer"), ("nothing", "static"), ("english", "static")])
+def test_the_cheap_stage_answers_in_languages_that_it_reads_well(word: str, stage: str) -> None:
+    made, text = cascade(), f"cheap:code=0.95 best:math=0.6 {word}"
+    (scores,) = made.score_many([text])
+    assert scores.stage == stage
+    assert made.quick(text) == (scores if stage == "static" else None)
+
+
+def test_where_there_is_no_other_the_cheap_stage_answers_in_every_language() -> None:
+    made, text = Cascade(DOMAINS, [stage("cheap", "static", 0.8)], language_of, doubt_of), "cheap:code=0.95 german"
+    assert made.quick(text) == made.score_many([text])[0]
 
 
 def test_the_best_stage_is_left_in_peace_where_nothing_is_left_for_it() -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from router.decision import Query
-from router.measuring.timing import latency, one_core, percentiles
+from router.measuring.timing import is_typical, latency, one_core, percentiles
 from tests.fakes.classifiers import worded_router
 from tests.fakes.fleets import fleet
 
@@ -21,7 +21,7 @@ def silent(step: str, done: int, total: int) -> None:
 
 
 def test_each_stage_is_timed_by_itself_and_by_the_length_of_the_prompt() -> None:
-    queries = [Query("code"), Query("code?"), Query("general? " + "x" * 200), Query("general " + "x" * 400)]
+    queries = [Query("code"), Query("code?"), Query("general? " + "x " * 50), Query("general " + "x" * 400)]
     routers = []
 
     def fresh() -> object:
@@ -37,6 +37,14 @@ def test_each_stage_is_timed_by_itself_and_by_the_length_of_the_prompt() -> None
     assert (
         len(set(map(id, routers))) == len(routers) >= 3
     )  # warmed up, one at a time, many at once: nobody remembers a text
+
+
+@pytest.mark.parametrize(
+    ("text", "typical"),
+    [("word " * 39, False), ("word " * 40, True), ("word, " * 32, True), ("word, " * 33, False), ("x" * 240, False)],
+)
+def test_typical_is_what_has_so_many_words_and_signs(text: str, typical: bool) -> None:
+    assert is_typical(text) is typical
 
 
 def test_nothing_to_time_is_no_error() -> None:

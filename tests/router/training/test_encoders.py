@@ -36,7 +36,7 @@ def test_encoders_are_taught_and_exported_and_a_router_is_trained_on_them(tmp_pa
     made = make_encoders(rows, into, lambda step, *_: steps.append(step), str(base))
     assert list(made) == [TRANSFORMER, STATIC]
     assert [kind_of(folder) for folder in made.values()] == ["transformer", "static"]
-    assert {"fine-tuning the encoder", "distilling the static tables"} <= set(steps)
+    assert {"fine-tuning the encoder", "distilling the static table"} <= set(steps)
     assert any(step.endswith("characters of other scripts learned") for step in steps)
     for name, folder in made.items():
         encoder = ENCODERS[kind_of(folder)](folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router.encoder import FILES, MAX_TOKENS, STATIC_TOKENS, StaticEncoder, TransformerEncoder, quantised
+from router.encoder import FILES, MAX_TOKENS, StaticEncoder, TransformerEncoder, quantised
 from router.errors import RouterError
 from router.training.export import (
     DEFAULT_ENCODER,
@@ -133,32 +133,29 @@ def test_an_exported_graph_holds_no_notes_of_the_exporter(request: pytest.Fixtur
     assert not [note for note in (b".py", b"stack_trace", b"site-packages") if note in graph]
 
 
-def tables(reader: Reader, seed: int = 0) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+def tables(seed: int = 0) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
     chance = np.random.default_rng(seed)
-    (tokens, scale), (pairs, pairs_scale) = (
-        quantised(chance.normal(size=(rows, 8)).astype(np.float32)) for rows in (len(reader.tokenizer), 16)
-    )
+    ngrams, scale = quantised(chance.normal(size=(256, 8)).astype(np.float32))
     hidden, bias = chance.normal(size=(6, 8)).astype(np.float32), np.ones(6, dtype=np.float32)
-    scales = {"tokens_scale": scale, "pairs_scale": pairs_scale}
-    return {"tokens": tokens, "pairs": pairs, **scales, "hidden": hidden, "bias": bias}
+    return {"ngrams": ngrams, "ngrams_scale": scale, "hidden": hidden, "bias": bias}
 
 
-def test_exported_tables_are_the_folder_that_serving_reads(reader: Reader, tmp_path: Path) -> None:
-    folder = export_static("Tables", tables(reader), reader, tmp_path)
+def test_exported_tables_are_the_folder_that_serving_reads(tmp_path: Path) -> None:
+    folder = export_static("Tables", tables(), tmp_path)
     assert {path.name for path in folder.iterdir()} == set(StaticEncoder.FILES)
     about = json.loads((folder / "encoder.json").read_text("utf-8"))
-    assert about == {"name": "Tables", "kind": "static", "dimensions": 14, "max_tokens": STATIC_TOKENS}
+    assert about == {"name": "Tables", "kind": "static", "dimensions": 14}
     vectors = StaticEncoder(folder).encode(["schleife", "loop", "schleife loop"])
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
     assert not np.allclose(vectors[0], vectors[1], atol=0.01)
 
 
-def test_the_same_content_has_the_same_folder_and_is_left_alone(reader: Reader, tmp_path: Path) -> None:
-    first = export_static("tables", tables(reader), reader, tmp_path)
+def test_the_same_content_has_the_same_folder_and_is_left_alone(tmp_path: Path) -> None:
+    first = export_static("tables", tables(), tmp_path)
     before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in first.iterdir()}
-    assert export_static("tables", tables(reader), reader, tmp_path) == first
+    assert export_static("tables", tables(), tmp_path) == first
     assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in first.iterdir()} == before
-    other = export_static("tables", tables(reader, seed=1), reader, tmp_path)
+    other = export_static("tables", tables(seed=1), tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([first, other])
     assert first != other
 

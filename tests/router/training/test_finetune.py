@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,25 @@ from tokenizers import Tokenizer
 from router.dataset import Example, examples_of
 from router.experts import BUILT_IN_DOMAINS
 from router.training.finetune import (
+    BATCH,
     LEAST_CROP,
     MOST_CROP,
     OFTEN,
+    OTHERS,
+    SWITCHED,
     Reader,
+    Slips,
     batches,
     careless,
     crop,
     learn_characters,
     load_reader,
     optimiser_of,
-    second_round,
     soft_cross_entropy,
     split_embedding,
     teach,
 )
+from router.training.switching import Switcher
 from tests.fakes.bert import WIDTH, tiny_bert
 from tests.fakes.corpora import small_corpus
 
@@ -105,14 +110,12 @@ def test_texts_of_like_length_are_together_in_an_order_that_chance_settles() -> 
     assert [min(batch) for batch in found] != sorted(min(batch) for batch in found)
 
 
-def test_the_second_round_has_every_other_language_and_as_much_english() -> None:
-    examples = [Example(f"text {i}", {"code": 1.0}, language="ja" if i % 5 == 0 else "en") for i in range(50)]
-    chosen = second_round(examples)
-    assert [e for e in chosen if e.language != "en"] == [e for e in examples if e.language != "en"]
-    assert len({e.text for e in chosen}) == len(chosen) == 20
-    assert second_round(examples) == chosen
-    assert len(second_round(examples[:6])) == 4
-    assert second_round([e for e in examples if e.language == "en"]) == []
+def test_english_is_read_with_words_of_other_languages_at_times_and_nothing_else_is() -> None:
+    english, other = (Example("the loop the loop the loop", {"code": 1.0}, language=name) for name in ("en", "nl"))
+    slips = Slips(Switcher({"de": {"loop": ["schleife"]}}), chance_of(0))
+    read = [slips.read(english) for _ in range(400)]
+    assert 0.5 * SWITCHED < np.mean(["schl" in text.lower() for text in read]) < SWITCHED + 0.05
+    assert all("schl" not in slips.read(other).lower() for _ in range(100))
 
 
 # Torch
@@ -302,6 +305,13 @@ def test_two_steps_of_teaching_move_every_part_and_leave_one_table_of_words(read
     }
     assert len(reader.network.get_input_embeddings().weight) == size
     assert not reader.network.training
+
+
+@needs_torch
+def test_an_epoch_reads_what_is_not_english_more_often(reader: Reader) -> None:
+    examples, seen = [replace(example, language="de") for example in lessons()], []
+    teach(reader, examples, BUILT_IN_DOMAINS, lambda step, *report: seen.append((step, *report)), 200, 1)
+    assert seen[-1] == ("fine-tuning the encoder", *[-(-OTHERS * len(examples) // BATCH)] * 2)
 
 
 @needs_torch
