@@ -29,7 +29,7 @@ MAX_TURNS = 4
 MAX_EARLIER = 63  # user turns before the last that are looked at
 FIRST_TURNS = 16  # of them from its start, in a conversation that has more
 
-STAY = 0.9  # how probably the next turn is about the same domain
+STAY = 0.95  # how probably the next turn is about the same domain
 TELLING = 2.0  # a turn that says half of what it could say at most, or more, counts in full
 # Expected quality that another expert has to gain before it takes over: a little always, more as the worker's cache of
 # the conversation grows, whose loss makes the user wait.
