@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """A snapshot. `latency` is the seconds to an expert's first token, without the experts of which it is not known: it says
-    which of those as good and as cheap is asked first when the chosen one fails. `down` are the experts of which no replica
-    can be asked."""
+    which of those as good and as cheap answers at the start of a conversation, and which is asked first when that one fails.
+    `down` are the experts of which no replica can be asked."""
 
     latency: Mapping[str, float] = field(default_factory=dict)
     down: frozenset[str] = frozenset()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from router.decision import Reason, Scores
@@ -20,7 +20,7 @@ from router.experts import ADDED_PREFIX, POLICY_GROUP, ExpertsFile
 from router.extensions import Registry
 from router.roster import ASSUMED_ANSWER_TOKENS
 
-TIE = 0.02  # expected qualities closer than this are equal; the price decides
+TIE = 0.02  # expected qualities closer than this are equal; price and latency decide
 CHEAP_TOLERANCE = 0.1  # how much expected quality auto:cheap gives away
 REASONS = frozenset(get_args(Reason))
 FOR_ITS_PRICE = ("tie", "cheapest")  # reasons of a choice that another expert would have been as good for
@@ -35,8 +35,8 @@ class State:
     before, None where there was none, `switch_cost` the expected quality that leaving it has to gain (infinite where it must
     not be left), and `prefix` the tokens of the conversation that its worker may hold in its cache.
 
-    No latency and no health are there: they differ from process to process and from moment to moment, and all requests of a
-    conversation have to come to the same expert (decision 9).
+    `latency` is the seconds to an expert's first token where that may count, which is at the start of a conversation alone: it
+    differs from process to process and from moment to moment, and later requests have to come to the same expert (decision 9).
     """
 
     file: ExpertsFile
@@ -45,6 +45,11 @@ class State:
     previous: str | None = None
     switch_cost: float = 0.0
     prefix: int = 0
+    latency: Mapping[str, float] = field(default_factory=dict)
+
+    def cost(self, expert: str) -> tuple[float, float]:
+        """What decides between experts as good: the price, then the latency; one that is not known yet is tried first."""
+        return self.price(expert), self.latency.get(expert, 0.0)
 
     def price(self, expert: str) -> float:
         """USD per million tokens, three in for one out; an expert of unknown price counts as the dearest."""
@@ -127,9 +132,9 @@ def best(state: State) -> Choice:
 
 
 def best_or_tie(state: State) -> Choice:
-    """The highest expected quality; of those as good the cheapest, of those as cheap the better."""
+    """The highest expected quality; of those as good the cheapest, of those as cheap the fastest, else the better."""
     leader = next(iter(state.expected))
-    winner = min(state.within(TIE), key=state.price)
+    winner = min(state.within(TIE), key=state.cost)
     return (leader, "best") if winner == leader else (winner, "tie")
 
 
@@ -137,7 +142,7 @@ def cheapest_within(tolerance: float) -> Policy:
     """The cheapest whose expected quality is at most `tolerance` below the best."""
 
     def choose(state: State) -> Choice | None:
-        return min(state.within(tolerance), key=state.price), "cheapest"
+        return min(state.within(tolerance), key=state.cost), "cheapest"
 
     return choose
 

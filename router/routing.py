@@ -173,7 +173,11 @@ class Router:
             steps = len(turns) if query.continues else len(turns) - 1
             previous = self._replayed(query, policy, beliefs[:steps], asked)
             held = _Held(previous, asked[-1].prefix, query.continues)
-        chosen = self._choice(policy, scores, _need(query, scores.language), held, fleet.down)
+        # Where a conversation begins, what is measured may decide: no other request has an answer of its expert yet. A tool's
+        # result or a validation retry would have.
+        begins = held.expert is None and not query.continues and query.needs.isdisjoint(("tools", "json_schema"))
+        seen = fleet if begins else Fleet(down=fleet.down)
+        chosen = self._choice(policy, scores, _need(query, scores.language), held, seen)
         return Decision(
             expert=chosen.expert,
             reason=chosen.reason if query.overrides.domain is None else "pinned",
@@ -207,7 +211,7 @@ class Router:
         """The expert of the last of `beliefs`, found by deciding every turn again; None where there are none.
 
         Every process and replica comes to the same with no shared state, for nothing is looked at that changes: no
-        latency (of no turn, decision 9), no health, and of each turn's request only what the conversation itself tells.
+        latency, no health, and of each turn's request only what the conversation itself tells.
         """
         previous: str | None = None
         for scores, then in zip(beliefs, asked, strict=False):
@@ -218,13 +222,11 @@ class Router:
                 continue  # nobody could answer that turn: who answered before it is still the one with the cache
         return previous
 
-    def _choice(
-        self, policy: Policy, scores: Scores, need: Need, held: _Held, down: frozenset[str] = frozenset()
-    ) -> _Chosen:
-        standing = self._roster.standing(need, down)
+    def _choice(self, policy: Policy, scores: Scores, need: Need, held: _Held, fleet: Fleet = EMPTY_FLEET) -> _Chosen:
+        standing = self._roster.standing(need, fleet.down)
         expected = self._roster.expected(scores.by_domain, standing.able, need.language)
         cost = math.inf if held.bound else conversation.switch_cost(held.prefix)
-        choice = policy(State(self.file, scores, expected, held.expert, cost, held.prefix))
+        choice = policy(State(self.file, scores, expected, held.expert, cost, held.prefix, fleet.latency))
         expert, reason = choice or (next(iter(expected)), "best")
         return _Chosen(expert, reason, expected, standing)
 
