@@ -61,12 +61,14 @@ def print_balance(balance: Balance) -> None:
 
 
 def _table(title: str, counts: Mapping[str, Counter[str]]) -> Table:
+    from router.explaining.explanation import line_of
+
     table = Table(title, "rows", *BUILT_IN_DOMAINS, box=None, header_style="bold", padding=(0, 2))
     for column in table.columns[1:]:
         column.justify = "right"
     for name, by_domain in counts.items():
         figures = (str(by_domain[domain] or "·") for domain in BUILT_IN_DOMAINS)
-        table.add_row(escape(name), str(by_domain.total()), *figures)
+        table.add_row(escape(line_of(name)), str(by_domain.total()), *figures)
     return table
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.deciding import Decider
 from gateway.schema import Chat
-from router.measuring.timing import TYPICAL, one_core, percentiles
+from router.measuring.timing import is_typical, one_core, percentiles
 from router.routing import Router
 
 Progress = Callable[[str, int, int], None]
@@ -22,7 +22,7 @@ def request_latency(router: Router, texts: Sequence[str], progress: Progress) ->
     `router` remembers none of the texts, and every text can be decided."""
     with one_core():
         seconds = asyncio.run(_timed(router, [_body(text) for text in texts], progress))
-    typical = [s for s, text in zip(seconds, texts, strict=True) if TYPICAL[0] <= len(text) <= TYPICAL[1]]
+    typical = [s for s, text in zip(seconds, texts, strict=True) if is_typical(text)]
     found = {"request": percentiles(seconds), "typical_request": percentiles(typical)}
     return {name: figures for name, figures in found.items() if figures}
 

@@ -85,7 +85,7 @@ def test_a_set_or_a_corpus_that_is_not_there_is_said(
 
 
 def test_names_are_printed_as_they_are() -> None:
-    row = AuthoredRow("f", 1, {"prompt": "p", "domain": "bio", "topic": "[b]old[/b]"})
+    row = AuthoredRow("f", 1, {"prompt": "p", "domain": "bio", "topic": "[b]old[/b]\x1b[2J"})
     with out.capture() as captured:
         print_balance(Balance.of([row]))
-    assert "[b]old[/b]" in captured.get()
+    assert "[b]old[/b]\\x1b[2J" in captured.get()
