@@ -10,7 +10,7 @@ from router.experts import ExpertsFile
 from router.policy import CHEAP_TOLERANCE, TIE, State
 
 RULES = {
-    "auto": f"the highest expected quality; the cheapest within {TIE:g} of it",
+    "auto": f"the highest expected quality; the cheapest, then the fastest, within {TIE:g} of it",
     "auto:cheap": f"the cheapest within {CHEAP_TOLERANCE:g} of the highest expected quality",
     "auto:best": "the highest expected quality, whatever it costs",
 }
@@ -108,10 +108,14 @@ def _cheapest(case: Case) -> str:
 def _tie(case: Case) -> str:
     expert, expected = case.decision.expert, _expected(case)
     leader = next(iter(expected))
-    return (
+    close = (
         f"The expected quality of {expert}, {expected[expert]:.3f}, is within {TIE:g} of the highest ({leader}, "
-        f"{expected[leader]:.3f}) and it is cheaper: {_price(case, expert)}, not {_price(case, leader)}."
+        f"{expected[leader]:.3f})"
     )
+    state = case.state
+    if state is None or state.price(expert) < state.price(leader):
+        return f"{close} and it is cheaper: {_price(case, expert)}, not {_price(case, leader)}."
+    return f"{close}; it costs as much and is faster."
 
 
 def _pinned(case: Case) -> str:

@@ -86,6 +86,11 @@ def test_every_policy_that_is_built_in_has_its_rule() -> None:
             "0.5 USD per million tokens, not 2 USD per million tokens.",
         ),
         (
+            case("tie", "general", {"coder": 0.8, "general": 0.79}, file=prices(1, 1)),
+            "The expected quality of general, 0.790, is within 0.02 of the highest (coder, 0.800); it costs as much and "
+            "is faster.",
+        ),
+        (
             case("low_confidence", "general", scores=Scores({"code": 0.52, "general": 0.48}, "static")),
             "The most probable domain, code, has 0.520, below the confidence floor of 0.55, so the fallback expert answers.",
         ),

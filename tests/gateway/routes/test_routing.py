@@ -176,3 +176,13 @@ async def test_what_nobody_can_answer_is_refused_explained_or_not() -> None:
     body = {"messages": [{"role": "user", "content": "code"}], "tools": [{}], "explain": True}
     answer = await post(body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_capability")
+
+
+async def test_a_change_of_expert_is_told_in_a_header_beside_the_body_and_in_the_sentence() -> None:
+    first, then = {"role": "user", "content": "code"}, {"role": "user", "content": "general general general"}
+    answer = await post({"messages": [first, then], "explain": True})
+    told = answer.json()
+    assert (told["expert"], told["previous"], told["switched"]) == ("general", "coder", "topic")
+    assert answer.headers["x-moe-switched"] == "topic"
+    assert "general takes the conversation over from coder" in told["explanation"]["why"]
+    assert "x-moe-switched" not in (await post({"messages": [first]})).headers
