@@ -175,7 +175,7 @@ class Router:
             held = _Held(previous, asked[-1].prefix, query.continues)
         # Where a conversation begins, what is measured may decide: no other request has an answer of its expert yet. A tool's
         # result or a validation retry would have.
-        begins = held.expert is None and not query.continues and query.needs.isdisjoint(("tools", "json_schema"))
+        begins = not (query.earlier or query.continues) and query.needs.isdisjoint(("tools", "json_schema"))
         seen = fleet if begins else Fleet(down=fleet.down)
         chosen = self._choice(policy, scores, _need(query, scores.language), held, seen)
         return Decision(

@@ -453,7 +453,8 @@ def test_what_is_measured_moves_nobody_whom_an_answer_holds(
             assert router.decide(replace(query, continues=True), now).expert == began.expert
             assert router.decide(query, now).expert == began.expert
     later = Query("code=1", model, earlier=tuple(turns))
-    assert router.decide(later, then).expert == router.decide(later, now).expert
+    for query in (later, replace(later, overrides=Overrides(domain="code"))):
+        assert router.decide(query, then).expert == router.decide(query, now).expert
 
 
 def test_at_the_start_of_a_conversation_the_faster_of_equals_answers() -> None:
