@@ -168,7 +168,7 @@ def test_the_last_token_that_is_read_still_counts(tiny: dict[str, Path]) -> None
 
 def test_the_folder_says_how_many_tokens_are_read(tiny: dict[str, Path], tmp_path: Path) -> None:
     path = Path(shutil.copytree(tiny["tiny"], tmp_path / "copied")) / "encoder.json"
-    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "max_tokens": 6}), "utf-8")
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "max_tokens": 5}), "utf-8")
     encoder = TransformerEncoder(path.parent)
     assert np.array_equal(encoder.encode(["word gene tail word gene"]), encoder.encode(["word gene tail word tail"]))
     assert not np.allclose(encoder.encode(["word gene tail"]), encoder.encode(["word gene word"]), atol=1e-3)
@@ -191,16 +191,14 @@ def test_a_folder_without_a_working_encoder_is_refused_by_name(
         assert str(caught.value).startswith(f"the encoder in {folder} cannot be loaded: ")
 
 
-@pytest.mark.parametrize("key", ["name", "dimensions", "max_tokens"])
-def test_an_encoder_that_does_not_say_what_it_is_is_refused(copied: Path, key: str) -> None:
+def test_an_encoder_that_does_not_say_what_it_is_is_refused(copied: Path) -> None:
     path = copied / "encoder.json"
-    kind = kind_of(copied)
-    about = json.loads(path.read_text("utf-8"))
-    if about.pop(key, None) is None:
-        pytest.skip(f"a {kind} encoder has no {key}")
-    path.write_text(json.dumps(about), "utf-8")
-    with pytest.raises(ArtifactError, match=key):
-        ENCODERS[kind](copied)
+    kind, about = kind_of(copied), json.loads(path.read_text("utf-8"))
+    assert {"name", "dimensions"} <= about.keys()
+    for key in about.keys() - {"kind"}:
+        path.write_text(json.dumps({name: value for name, value in about.items() if name != key}), "utf-8")
+        with pytest.raises(ArtifactError, match=key):
+            ENCODERS[kind](copied)
 
 
 def test_every_encoder_is_registered_by_the_kind_that_folders_name(packaged: Artifact) -> None:
