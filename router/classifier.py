@@ -17,6 +17,9 @@ C = 1.0
 # Of the kernel head: where cross-validation on the corpus is at its best (docs/routing.md).
 GAMMA = 1.0
 ALPHA = 0.1
+MOST_LANDMARKS = (
+    8000  # the kernel matrix of twice as many is more than LAPACK's 32-bit sizes hold: it crashes the process
+)
 
 
 class Head(Protocol):
@@ -106,9 +109,12 @@ class KernelHead:
 
     @classmethod
     def fit(cls, vectors: Floats, targets: Floats) -> KernelHead:
-        """Every row is a landmark; the domains weigh alike."""
+        """Every row is a landmark, or MOST_LANDMARKS drawn by chance; the domains weigh alike."""
         from sklearn.kernel_ridge import KernelRidge
 
+        if len(vectors) > MOST_LANDMARKS:
+            kept = np.random.default_rng(0).permutation(len(vectors))[:MOST_LANDMARKS]
+            vectors, targets = vectors[kept], targets[kept]
         landmarks = vectors.astype(np.float16)
         sizes = targets.sum(axis=0)
         balanced = (len(targets) / (targets.shape[1] * sizes))[targets.argmax(axis=1)]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
 
+from router import classifier
 from router.calibration import softmax
 from router.classifier import ALPHA, GAMMA, HEADS, C, Head, KernelHead, LinearHead
 
@@ -204,3 +205,13 @@ def test_a_fitted_head_has_the_name_under_which_it_is_loaded(name: str) -> None:
     fitted = HEADS[name].fit(vectors, one_hot(labels, 2))
     assert fitted.name == name
     assert fitted.logits(vectors).dtype == np.float32
+
+
+def test_of_many_rows_a_kernel_head_keeps_some_the_same_ones_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "MOST_LANDMARKS", 40)
+    labels = np.arange(200) % 2
+    vectors = figures(1, 200, 6) * 0.1 + np.where(labels[:, None] == 0, 1, -1).astype(np.float32)
+    one, other = (KernelHead.fit(vectors, one_hot(labels, 2)) for _ in range(2))
+    assert len(one.arrays()["landmarks"]) == 40
+    assert np.array_equal(one.arrays()["weights"], other.arrays()["weights"])
+    assert (one.logits(vectors).argmax(axis=1) == labels).all()
