@@ -117,7 +117,7 @@ class _Rows:
 
     def sum(self, rows: NDArray[np.int64]) -> Floats:
         """The sum of the vectors at `rows`, shape (width,)."""
-        return np.asarray(self._scale[rows] @ self._table[rows].astype(np.float32))
+        return np.asarray(self._scale.take(rows) @ self._table.take(rows, axis=0).astype(np.float32))
 
 
 def quantised(vectors: Floats) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
