@@ -41,7 +41,11 @@ def test_it_answers_streamed_and_whole_as_an_expert_and_as_a_fallback(
     monkeypatch.setenv("SECOND_KEY", KEY)
     servers[0].behaviour = status(500)
     text = experts_yaml(*servers[:2]).replace(f"[{servers[1].url}]", f"[{engine}], api_key: ${{SECOND_KEY}}")
-    gateway = start(text.replace("total: 5s", "total: 60s").replace("first_byte: 1s", "first_byte: 30s"))
+    gateway = start(
+        text.replace("total: 5s", "total: 60s")
+        .replace("first_byte: 1s", "first_byte: 30s")
+        .replace("idle: 1s", "idle: 30s")
+    )
     with OpenAI(base_url=f"{gateway.url}/v1", api_key="any", max_retries=0) as client:
         pinned = client.chat.completions.create(
             model="two", messages=[{"role": "user", "content": "Name a colour."}], max_tokens=8
