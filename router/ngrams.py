@@ -38,16 +38,24 @@ def ngram_rows(text: str, rows: int) -> NDArray[np.int64]:
 
     With H[i] = Σ_{k<i} c[k] · BASE^k, what stands from i to j has the hash (H[j] - H[i]) · BASE^-i, wherever it stands.
     """
-    plain = " ".join(unicodedata.normalize("NFKC", text[: 4 * CHARACTERS]).lower().split())[:CHARACTERS]
-    codes = np.frombuffer(f" {plain} ".encode("utf-32-le", "replace"), dtype=np.uint32)
+    codes = _codes(text[: 4 * CHARACTERS])
     size = len(codes)
     sums = np.zeros(size + 1, dtype=np.uint64)
     np.cumsum(codes * _POWERS[:size], out=sums[1:])
     parts = [(sums[n:] - sums[:-n]) * _INVERSES[: size - n + 1] for n in GRAMS if size >= n]
-    inside = _letters()[np.minimum(codes, 0xFFFF)]
+    inside = _letters().take(codes, mode="clip")
     edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
     words = (sums[ends] - sums[starts]) * _INVERSES[starts]
     parts += [words * np.uint64(WORDS), words[:-1] * np.uint64(NEIGHBOURS) + words[1:]]
     shift = 64 - (rows.bit_length() - 1)
     return ((np.concatenate(parts) * np.uint64(SPREAD)) >> np.uint64(shift)).astype(np.int64)
+
+
+def _codes(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
+    """The characters of a text as it is read: in lower case, normalised, with one space between words and at both ends."""
+    if text.isascii():
+        plain = " ".join(text.lower().split())[:CHARACTERS]
+        return np.frombuffer(f" {plain} ".encode("ascii"), dtype=np.uint8)
+    plain = " ".join(unicodedata.normalize("NFKC", text).lower().split())[:CHARACTERS]
+    return np.frombuffer(f" {plain} ".encode("utf-32-le", "replace"), dtype=np.uint32)
