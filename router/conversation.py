@@ -7,8 +7,8 @@ probabilities of a turn by itself, D the number of domains and H the entropy:
     b_t ∝ e_t^w · (s · b_{t-1} + (1 - s) / D),   w = min(1, TELLING · (1 - H(e_t) / log D)),   s = 1 - w · (1 - STAY)
 
 which with w = 1 is the forward algorithm of a hidden Markov model whose topic stays with probability STAY (Rabiner 1989, "A
-Tutorial on Hidden Markov Models", section III.A). Turns such as "go on" are no evidence of anything, however many there are:
-the weight w lets a turn that says little inherit, and one that clearly says something else switches.
+Tutorial on Hidden Markov Models", section III.A). Turns such as "go on" are hardly evidence of anything: the weight w lets a
+turn that says little inherit, and one that clearly says something else switches.
 """
 
 from __future__ import annotations

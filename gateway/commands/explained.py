@@ -84,13 +84,22 @@ def _stages(stages: Sequence[Values]) -> Table:
     for stage in stages:
         ordered = sorted(stage["probabilities"].items(), key=lambda item: -item[1])
         says = ", ".join(f"{domain} {probability:.3f}" for domain, probability in ordered[:3])
-        part = "answered" if stage["answered"] else "was not sure" if stage["asked"] else "not asked"
+        part = _part(stage)
         sure = f"{stage['sure']:.2f}" if stage["sure"] else ""
         style = "" if stage["answered"] else "dim"
         table.add_row(
             stage["name"], Text(stage["encoder"]), Text(says), sure, f"{stage['milliseconds']:.2f}", part, style=style
         )
     return table
+
+
+def _part(stage: Values) -> str:
+    """What a stage had to do with the answer. One that was sure and did not answer may not, in the language of the text."""
+    if stage["answered"]:
+        return "answered"
+    if not stage["asked"]:
+        return "not asked"
+    return "was not sure" if max(stage["probabilities"].values()) < stage["sure"] else "not its language"
 
 
 def _sentence(features: Values) -> Text:

@@ -33,8 +33,9 @@ class PolicyFacts:
 
 @dataclass(frozen=True, slots=True)
 class StageFacts:
-    """What one stage says of the text. It is sure from the confidence `sure` on; `asked` is False where a cheaper one was
-    sure, so that the decision came about without it; `answered` says whose probabilities were taken."""
+    """What one stage says of the text. It is sure from the confidence `sure` on; `asked` is False where a cheaper one
+    answered, so that the decision came about without it; `answered` says whose probabilities were taken. One that is sure and
+    did not answer may not in the language of the text (cascade.FLUENT)."""
 
     name: str
     encoder: str

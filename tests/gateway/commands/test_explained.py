@@ -84,6 +84,24 @@ def test_the_domains_are_listed_by_probability_with_bars() -> None:
     assert [line.count("█") for line in lines] == [18, 9, 3]
 
 
+@pytest.mark.parametrize(
+    ("code", "asked", "answered", "part"),
+    [
+        (0.7, True, False, "was not sure"),
+        (0.95, True, False, "not its language"),
+        (0.95, True, True, "answered"),
+        (0.95, False, False, "not asked"),
+    ],
+)
+def test_a_stage_says_why_it_did_not_answer(code: float, asked: bool, answered: bool, part: str) -> None:
+    document = told(spoken_router(FILE), Query(ON_CODE))
+    stage = {"name": "static", "encoder": "cheap", "sure": 0.9, "milliseconds": 0.1}
+    stage |= {"probabilities": {"code": code, "general": 1 - code}, "asked": asked, "answered": answered}
+    document["explanation"]["stages"] = [stage]
+    (_, line) = section(screen(document), "stages")
+    assert line.endswith(part)
+
+
 def test_what_speaks_for_and_against_is_listed_and_coloured_in_the_sentence() -> None:
     document = told(told_router(FILE), Query("code=0.9 general=0.1 language=en"))
     sentence, supporting, opposing = section(screen(document), "strongest features")
