@@ -41,6 +41,7 @@ def run(
         raise SettingsError(lacking)
     settings = replace(settings, port=listener.getsockname()[1])
     router = load_or_train(file, settings.state, progress)
+    router.warm()
 
     def on_ready(state: GatewayState) -> None:
         listener.listen(BACKLOG)  # before the address is told, so that the first to try it is heard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,7 +10,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from tests.integration.conftest import Command, metric
+from tests.integration.conftest import Command, metric, serve
 
 PROMPTS = {
     "coder": "My Python script raises KeyError when the JSON has no such field, how do I fix it?",
@@ -141,3 +142,10 @@ def test_route_gives_the_decision_without_the_generation(default_gateway: Comman
         assert sum(decision["probabilities"].values()) == pytest.approx(1, abs=0.001)
         assert {e["id"] for e in decision["experts"]} == {"coder", "mathematician", "biologist", "general"}
         assert decision["stage"] in ("static", "transformer")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not say what a process has loaded")
+def test_what_tells_languages_is_loaded_before_the_first_request(tmp_path: Path) -> None:
+    with serve("--state", str(tmp_path)) as gateway:
+        loaded = Path(f"/proc/{gateway.process.pid}/maps").read_text("utf-8")
+    assert "fasttext" in loaded

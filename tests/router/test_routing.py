@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router import language, ngrams
 from router.artifact import PACKAGED, Artifact
 from router.conversation import looked_at
 from router.decision import Asked, Decision, Overrides, Query
 from router.errors import ArtifactError, NoExpertError, RouterError
 from router.experts import BUILT_IN_DOMAINS, ExpertsFile, load_experts
 from router.fleet import Fleet
-from router.routing import Router
+from router.routing import WARMING, Router
 from tests.fakes.encoders import Spoken, Told, saying, spoken_artifact, spoken_router, told_router
 from tests.fakes.fleets import VIRTUAL, able, fleet, fleets, price, probabilities, queries
 
@@ -711,6 +712,14 @@ def test_serving_a_decision_imports_nothing_of_training_nor_of_the_gateway() -> 
     training = {"torch", "sentence_transformers", "transformers", "sklearn", "scipy", "onnx", "onnxscript", "litellm"}
     serving = {"gateway", "fastapi", "starlette", "aiohttp", "httpx", "uvicorn", "prometheus_client"}
     assert imported & (training | serving) == set()
+
+
+def test_a_warmed_router_has_loaded_what_no_request_is_to_wait_for(shipped: Router) -> None:
+    language._loaded_model.cache_clear()
+    ngrams._letters.cache_clear()
+    shipped.warm()
+    assert (language._loaded_model.cache_info().currsize, ngrams._letters.cache_info().currsize) == (1, 1)
+    assert shipped.score_many([WARMING])[0].stage == "transformer"
 
 
 def test_the_packaged_router_lies_inside_the_package() -> None:
