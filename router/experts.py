@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,7 +26,7 @@ PARTS = {
     "calibrator": ("moe_gateway.calibrators", ("temperature", "isotonic")),
 }
 BUILT_IN_DOMAINS = ("code", "math", "bio", "general")
-CAPABILITIES = ("tools", "json_schema", "vision", "audio", "logprobs")
+ENGINE_CAPABILITIES = frozenset({"logprobs", "n"})  # of every vLLM server, and so not to be declared
 LISTED_QUALITY = 0.9  # of an expert for a domain that it names without a figure
 OTHER_QUALITY = 0.4  # for a domain that it does not name
 FALLBACK_OTHER_QUALITY = 0.6  # the same for the fallback expert
@@ -42,6 +42,10 @@ def _qualities(value: Any) -> Any:
     return value
 
 
+Capability = Literal["tools", "json_schema", "vision", "audio", "logprobs", "n"]
+Endpoint = Literal["chat", "completions", "embeddings", "responses", "messages"]
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
+ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
 Quality = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -63,8 +67,11 @@ class Domain(Part):
 
 
 class Replica(Part):
+    """One server. `weight` is its share of the load; `max_in_flight` bounds its requests in place of the expert's figure."""
+
     url: HttpUrl
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    max_in_flight: Annotated[int, Field(gt=0)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -73,16 +80,21 @@ class Replica(Part):
 
 
 class Upstream(Part):
-    """Where an expert answers: replicas of a vLLM (or any OpenAI-compatible) server, or the embedded engine."""
+    """Where an expert answers: replicas of a vLLM (or any OpenAI-compatible) server, a provider that litellm knows
+    (`provider/model`, with `base_url` where it is not the provider's own), or the embedded engine."""
 
     vllm: tuple[Replica, ...] = ()
     embedded: Literal["smollm2"] | None = None
+    litellm: Annotated[str, Field(pattern=r"^[a-z0-9_]+/\S+$")] | None = None
+    base_url: HttpUrl | None = None
     api_key: Secret | None = Field(default=None, repr=False)
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Upstream:
-        if bool(self.vllm) == bool(self.embedded):
-            raise ValueError("give exactly one of vllm: [URL, …] and embedded: smollm2")
+        if sum(map(bool, (self.vllm, self.embedded, self.litellm))) != 1:
+            raise ValueError("give exactly one of vllm: [URL, …], litellm: provider/model and embedded: smollm2")
+        if self.base_url is not None and self.litellm is None:
+            raise ValueError("base_url goes with litellm alone; vllm has its addresses in its list")
         return self
 
 
@@ -93,6 +105,13 @@ class Timeouts(Part):
     first_byte: Seconds = 60.0
     idle: Seconds = 30.0
     total: Seconds = 600.0
+
+
+class Queue(Part):
+    """Requests that wait while every replica has as many as `max_in_flight` allows: at most `length`, `wait` seconds each."""
+
+    length: Annotated[int, Field(ge=0)] = 100
+    wait: Seconds = 10.0
 
 
 class Defaults(Part):
@@ -122,6 +141,12 @@ class Expert(Part):
 
     `languages` makes it a specialist: for text in one of them it counts as better than its domains say (see roster.py),
     and text in other languages goes to others. An expert without them takes every language.
+
+    `max_in_flight` bounds the requests of each replica; those beyond it wait in the `queue`. `affinity` says what brings a
+    request back to the replica that has its beginning in its cache. `hedge` is when a second replica is asked as well:
+    seconds without a first token, or p95 for its own 95th percentile. A `heartbeat` is the seconds after which a stream
+    that is still silent gets a comment. `endpoints` are asked of the server where they are not declared. `capabilities`
+    are what it can do beside what its engine always can, `lacks` what it cannot though its engine could.
     """
 
     model: Annotated[str, Field(min_length=1)]
@@ -129,12 +154,24 @@ class Expert(Part):
     upstream: Upstream
     timeouts: Timeouts = Timeouts()
     max_in_flight: Annotated[int, Field(gt=0)] | None = None
+    queue: Queue = Queue()
+    affinity: Literal["prefix", "session", "none"] = "prefix"
+    hedge: Literal["p95"] | Seconds | None = None
+    heartbeat: Seconds | None = None
+    endpoints: frozenset[Endpoint] | None = None
     defaults: Defaults = Defaults()
     price: Price | None = None
     context_window: Annotated[int, Field(gt=0)] | None = None
-    capabilities: frozenset[Literal["tools", "json_schema", "vision", "audio", "logprobs"]] = frozenset()
+    capabilities: frozenset[Capability] = frozenset()
+    lacks: frozenset[Capability] = frozenset()
     languages: frozenset[Language] = frozenset()
     fallbacks: tuple[str, ...] = ()
+
+    @property
+    def able(self) -> frozenset[str]:
+        """What it can do: what is declared, and what its engine always can."""
+        always = ENGINE_CAPABILITIES if self.upstream.vllm else frozenset()
+        return (self.capabilities | always) - self.lacks
 
     @property
     def stand_in(self) -> bool:

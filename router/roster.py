@@ -43,6 +43,7 @@ class Seat:
     expert: Expert
     window: int
     price: float | None
+    able: frozenset[str]
     qualities: tuple[float, ...]
     at_home: tuple[float, ...]
 
@@ -70,7 +71,7 @@ class Roster:
         self.seats = tuple(_seat(file, name, domains) for name in file.experts)
         self._by_id = {seat.id: seat for seat in self.seats}
         self._everybody = Standing(self.seats, {})
-        self._all_can = frozenset.intersection(*(seat.expert.capabilities for seat in self.seats))
+        self._all_can = frozenset.intersection(*(seat.able for seat in self.seats))
         self._least_window = min(seat.window for seat in self.seats)
         self._specialists = any(seat.expert.languages for seat in self.seats)
 
@@ -129,7 +130,7 @@ class Roster:
         )
 
     def _nobody_can(self, need: Need) -> NoReturn:
-        nobody = need.needs - frozenset().union(*(seat.expert.capabilities for seat in self.seats))
+        nobody = need.needs - frozenset().union(*(seat.able for seat in self.seats))
         missing = sorted(nobody or need.needs)
         names = ", ".join(missing)
         message = f"No expert here can do this request: it needs {names}. The operator declares what an expert can do"
@@ -147,6 +148,7 @@ def _seat(file: ExpertsFile, name: str, domains: Sequence[str]) -> Seat:
         expert=expert,
         window=expert.context_window or UNBOUNDED,
         price=expert.price.blended if expert.price else None,
+        able=expert.able,
         qualities=qualities,
         at_home=tuple(min(1.0, quality + LANGUAGE_BONUS) for quality in qualities),
     )
@@ -177,7 +179,7 @@ def _sift_or_all(seats: tuple[Seat, ...], refused: dict[str, Refusal], why: Why)
 
 
 def _lacks(seat: Seat, need: Need) -> Refusal | None:
-    missing = sorted(need.needs - seat.expert.capabilities)
+    missing = sorted(need.needs - seat.able)
     return Refusal("capability", f"cannot do {', '.join(missing)}") if missing else None
 
 
