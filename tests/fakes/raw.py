@@ -1,0 +1,167 @@
+"""A model server that speaks bytes: it sends what no library for HTTP would let a fake send, and breaks off where it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Then = Literal["keep", "close", "cut", "hang"]
+END = b"0\r\n\r\n"  # of a chunked body
+TLS_HELLO = b"\x16"
+
+
+@dataclass
+class Call:
+    """One request, read to its end. `number` counts those of its connection, from 1; it is answered through `send`."""
+
+    path: str
+    body: Mapping[str, Any]
+    number: int
+    _reader: asyncio.StreamReader = field(repr=False)
+    _writer: asyncio.StreamWriter = field(repr=False)
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def gone(self) -> None:
+        """Wait until the other side leaves."""
+        while await self._reader.read(65536):
+            pass
+
+    def cut(self) -> None:
+        """Reset the connection: what was written last may be lost."""
+        self._writer.transport.abort()
+
+
+RawBehaviour = Callable[[Call], Awaitable[Then]]
+
+
+@dataclass
+class RawServer:
+    """`behaviour` answers the next requests; `calls` are those that came, `held` how many now hang."""
+
+    port: int
+    behaviour: RawBehaviour
+    calls: list[Call] = field(default_factory=list)
+    held: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def until(self, state: Callable[[RawServer], bool], seconds: float = 5.0) -> bool:
+        """Whether it comes to that within `seconds`."""
+        end = time.monotonic() + seconds
+        while not state(self) and time.monotonic() < end:
+            time.sleep(0.005)
+        return state(self)
+
+
+def sends(*pieces: bytes | float, then: Then = "close") -> RawBehaviour:
+    """Sends the pieces, a number being a pause in seconds, and then keeps, closes, cuts or holds the connection open."""
+
+    async def behave(call: Call) -> Then:
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                await call.send(piece)
+            else:
+                await asyncio.sleep(piece)
+        return then
+
+    return behave
+
+
+def whole(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> bytes:
+    """An answer in one piece, JSON unless `headers` say otherwise. Its server header is nobody's business."""
+    given = {"content-type": "application/json", "server": "secret-host-7", "content-length": str(len(body))}
+    return _head(status, given | dict(headers or {})) + body
+
+
+def stream_head(headers: Mapping[str, str] | None = None) -> bytes:
+    """What begins a stream; pieces and END follow."""
+    given = {"content-type": "text/event-stream", "server": "secret-host-7", "transfer-encoding": "chunked"}
+    return _head(200, given | dict(headers or {}))
+
+
+def piece(data: bytes) -> bytes:
+    """A chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _head(status: int, headers: Mapping[str, str]) -> bytes:
+    lines = [f"HTTP/1.1 {status} Whatever", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+@contextmanager
+def raw_server(behaviour: RawBehaviour) -> Iterator[RawServer]:
+    """A RawServer in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    server = RawServer(0, behaviour)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await _converse(server, reader, writer)
+        writer.close()
+
+    listener = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
+    server.port = listener.sockets[0].getsockname()[1]
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(_end(listener), loop).result(5)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
+
+
+async def _converse(server: RawServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    number = 0
+    then: Then = "keep"
+    while then == "keep":
+        method, path, body = await _request(reader)
+        if method == "GET":
+            writer.write(whole(b"") if path == "/health" else whole(b"{}", 404))
+            continue
+        number += 1
+        call = Call(path, body, number, reader, writer)
+        server.calls.append(call)
+        then = await server.behaviour(call)
+    if then == "hang":
+        server.held += 1
+        try:
+            await call.gone()
+        finally:
+            server.held -= 1
+    if then == "cut":
+        call.cut()
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[str, str, Mapping[str, Any]]:
+    """Method, path and JSON body. Raises IncompleteReadError at the end of the connection, and where it begins with no HTTP."""
+    first = await reader.readexactly(1)
+    if first == TLS_HELLO:
+        raise asyncio.IncompleteReadError(first, None)
+    head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    method, path, _ = head.split(" ", 2)
+    lengths = [line.split(":")[1] for line in head.lower().split("\r\n") if line.startswith("content-length:")]
+    body = await reader.readexactly(int(lengths[0])) if lengths else b""
+    return method, path, json.loads(body or b"{}")
+
+
+async def _end(listener: asyncio.Server) -> None:
+    listener.close()
+    mine = asyncio.current_task()
+    others = [task for task in asyncio.all_tasks() if task is not mine]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

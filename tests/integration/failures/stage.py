@@ -1,0 +1,173 @@
+"""One gateway for every row: its experts stand over a server that does as the row says, over dead ends, and over a good server."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.fakes.dialects import CHAT, TEXT
+from tests.fakes.raw import RawServer, raw_server, sends, whole
+from tests.fakes.upstream import FakeServer, fake_server
+from tests.integration.conftest import Running, metric
+
+PRICE = {"input": 1.0, "cached_input": 0.5, "output": 2.0}
+TOKENS = {"input": 8, "cached_input": 3, "output": 4}
+COST = sum(TOKENS[kind] * PRICE[kind] for kind in TOKENS) / 1e6
+PATIENT = "{connect: 5s, first_byte: 10s, idle: 10s, total: 20s}"
+BRISK = "{connect: 300ms, first_byte: 400ms, idle: 300ms, total: 700ms}"
+HELLO = [{"role": "user", "content": "Write a haiku about autumn"}]
+
+
+@dataclass
+class Books:
+    """What a request changed in the metrics."""
+
+    before: str
+    after: str
+
+    def change(self, name: str, **labels: str) -> float:
+        return round(metric(self.after, name, **labels) - metric(self.before, name, **labels), 12)
+
+
+@dataclass
+class Stage:
+    """`raw` answers for the experts `raw` and `brisk`, and `good` for `good`; an expert `X-then` has `good` as its fallback."""
+
+    gateway: Running
+    raw: RawServer
+    good: FakeServer
+
+    def ask(self, model: str, stream: bool, **body: Any) -> httpx.Response:
+        request = {"model": model, "messages": HELLO, "stream": stream, **body}
+        return httpx.post(f"{self.gateway.url}{CHAT.path}", json=request, timeout=30)
+
+    def metrics(self) -> str:
+        return httpx.get(f"{self.gateway.url}/metrics").text
+
+    def books(self, before: str, requests: int = 1) -> Books:
+        """The books since `before`, once those of so many requests are closed: they are just after the last byte."""
+        until = time.monotonic() + 5
+        while True:
+            books = Books(before, self.metrics())
+            if books.change("moe_requests_total") == requests and metric(books.after, "moe_requests_in_flight") == 0:
+                return books
+            assert time.monotonic() < until, "the books of a request were never closed, or its place never given back"
+            time.sleep(0.01)
+
+    def failures(self, expert: str) -> int:
+        """Failures that stand against the expert's first replica."""
+        return self.gateway.state.pool.replicas[expert][0].failures
+
+    def available(self, expert: str) -> bool:
+        return self.gateway.state.pool.replicas[expert][0].available
+
+    def probed(self) -> None:
+        """Wait for the probe with which the health loop begins, at most 3 s: its verdict on the dead ends is to be forgotten."""
+        dead = [self.gateway.state.pool.replicas[expert][0] for expert in ("refused", "dns", "tls", "deaf")]
+        for replica in dead:
+            replica.up = None
+        until = time.monotonic() + 3
+        while any(replica.up is None for replica in dead) and time.monotonic() < until:
+            time.sleep(0.02)
+
+    def leave(self, expert: str, stream: bool) -> socket.socket:
+        """Ask and return the open socket, for the test to leave by."""
+        body = json.dumps({"model": expert, "stream": stream, "messages": HELLO}).encode()
+        client = self.connect()
+        head = f"POST {CHAT.path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        return client
+
+    def connect(self) -> socket.socket:
+        host, port = self.gateway.url.removeprefix("http://").split(":")
+        return socket.create_connection((host, int(port)), timeout=10)
+
+    def forget(self) -> None:
+        """Every replica starts afresh, and what the servers were asked is forgotten."""
+        for replica in self.gateway.state.pool.all():
+            replica.failures, replica.open_until, replica.up = 0, 0.0, None
+        self.raw.calls.clear()
+        self.good.requests.clear()
+
+
+def said(response: httpx.Response) -> str:
+    """The text of an answer, streamed or whole."""
+    if "event-stream" not in response.headers["content-type"]:
+        return str(response.json()["choices"][0]["message"]["content"])
+    deltas = [choice["delta"].get("content") or "" for event in events(response) for choice in event.get("choices", ())]
+    return "".join(deltas)
+
+
+def events(response: httpx.Response) -> list[dict[str, Any]]:
+    """The JSON objects of a stream; what is none is left out."""
+    lines = response.text.splitlines()
+    return [json.loads(line[6:]) for line in lines if line.startswith("data: {") and line.endswith("}")]
+
+
+def experts_yaml(raw: RawServer, good: FakeServer, refused: int, deaf: int) -> str:
+    """Each way of failing as an expert that stands alone and as one that has `good` behind it."""
+    ways = {
+        "raw": (raw.url, PATIENT),
+        "brisk": (raw.url, BRISK),
+        "refused": (f"http://127.0.0.1:{refused}/v1", PATIENT),
+        "dns": ("http://worker.invalid:80/v1", PATIENT),
+        "tls": (raw.url.replace("http:", "https:"), PATIENT),
+        "deaf": (f"http://127.0.0.1:{deaf}/v1", BRISK),
+    }
+    text = ["version: 1", "experts:", *expert_lines("good", good.url, PATIENT)]
+    for name, (url, timeouts) in ways.items():
+        text += expert_lines(name, url, timeouts) + expert_lines(f"{name}-then", url, timeouts, "good")
+    for name, queue in (("full", "{length: 0}"), ("queued", "{length: 1, wait: 300ms}")):
+        for fallback in ((), ("good",)):
+            text += expert_lines("-".join([name, *("then" for _ in fallback)]), raw.url, PATIENT, *fallback)
+            text += ["    max_in_flight: 1", f"    queue: {queue}"]
+    text += expert_lines("many", ", ".join(f"{raw.url}/{i}" for i in range(10)), PATIENT, "good")
+    text += expert_lines("pair", f"{raw.url}, {good.url}", PATIENT)
+    text += _windowed("middle", 2048, raw.url, "small", "large") + _windowed("small", 1024, good.url)
+    return "\n".join(text + _windowed("large", 8192, good.url))
+
+
+def _windowed(name: str, window: int, url: str, *fallbacks: str) -> list[str]:
+    return [*expert_lines(name, url, PATIENT, *fallbacks), f"    context_window: {window}"]
+
+
+def expert_lines(name: str, urls: str, timeouts: str, *fallbacks: str) -> list[str]:
+    return [
+        f"  {name}:",
+        f"    model: model-{name}",
+        "    domains: {code: 0.5, math: 0.5, bio: 0.5, general: 0.5}",
+        f"    upstream: {{vllm: [{urls}]}}",
+        f"    price: {json.dumps(PRICE)}",
+        f"    timeouts: {timeouts}",
+        f"    fallbacks: [{', '.join(fallbacks)}]",
+    ]
+
+
+@contextmanager
+def dead_ends() -> Iterator[tuple[int, int]]:
+    """Two ports: one refuses every connection, the other lets it wait."""
+    with ExitStack() as stack:
+        taken = stack.enter_context(socket.socket())
+        taken.bind(("127.0.0.1", 0))  # bound, so that nobody else gets it, and not listening
+        deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # fill its queue: the kernel drops what comes after
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        yield taken.getsockname()[1], deaf.getsockname()[1]
+
+
+@contextmanager
+def servers() -> Iterator[tuple[RawServer, FakeServer]]:
+    with raw_server(sends(whole(CHAT.whole), then="keep")) as raw, fake_server() as good:
+        yield raw, good
+
+
+GOOD_TEXT = TEXT
