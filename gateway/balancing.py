@@ -1,25 +1,76 @@
-"""Which replica of an expert is asked first."""
+"""Which replica of an expert is asked: the least busy for its weight, or the one whose cache holds the conversation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from gateway.health import Replica
+from gateway.affinity import ranked
+from gateway.replica import Replica
+
+WAITING_COUNTS = (
+    2.0  # a request that waits in the server's own queue, as requests that run: it says that the batch is full
+)
+CACHE_NEARLY_FULL = 0.9  # from here on a vLLM server may have to evict a running request and compute it anew
+# How much busier than its share of all work the replica that a conversation belongs to may be before another takes it:
+# a quarter (consistent hashing with bounded loads: Mirrokni, Thorup and Zadimoghaddam 2018) and a few requests, which
+# are one batch to a server and cost less than reading the whole conversation again.
+MARGIN_RATIO = 1.25
+MARGIN_REQUESTS = 4.0
+
+
+def outstanding(replica: Replica, now: float) -> float:
+    """The work at a replica in requests: ours in flight, and, where a reading is fresh, those of others, with more for
+    each that waits and up to twice as much as its KV cache fills."""
+    load = replica.load
+    if load is None or now >= replica.load_until:
+        return float(replica.in_flight)
+    work = replica.in_flight + replica.load_others + (WAITING_COUNTS - 1) * load.waiting
+    over = (load.cache - CACHE_NEARLY_FULL) / (1 - CACHE_NEARLY_FULL)
+    return work if over <= 0 else (1 + work) * (1 + over) - 1
 
 
 class Balancer:
-    """Least requests in flight for its weight; among equals, turns in proportion to weight (stride scheduling).
+    """Chooses; remembers nothing but the turns that it leaves at the replicas.
 
-    Waldspurger and Weihl 1995, "Stride Scheduling". Replicas that are cooling down are left out.
+    Without a key the least outstanding work for the weight comes first; among equals, turns in proportion to weight
+    (stride scheduling: Waldspurger and Weihl 1995). With one, the replica that the key belongs to, unless it is busier
+    than the margin allows: then the next in the key's own order that is not. One that just said it is full comes last.
     """
+
+    def choose(
+        self, replicas: Sequence[Replica], key: bytes | None = None, tried: Collection[Replica] = ()
+    ) -> Replica | None:
+        """Of all `replicas` of an expert, the best that may be asked, has room and was not tried; None if there is none."""
+        able = [r for r in replicas if r.available and not r.full and r not in tried]
+        if len(able) < 2:
+            return able[0] if able else None
+        now = able[0].clock()
+        able = [r for r in able if now >= r.busy_until] or able
+        work = {r: outstanding(r, now) for r in able}
+        chosen = _least(able, work) if key is None else _nearest_within_margin(key, able, work)
+        self._turn(replicas, able, chosen)
+        return chosen
+
+    def _turn(self, replicas: Sequence[Replica], able: Sequence[Replica], chosen: Replica) -> None:
+        # One that was away has no claim on the turns that it missed.
+        behind = min(r.turns for r in able)
+        for replica in replicas:
+            if replica.turns < behind:
+                replica.turns = behind
+        chosen.turns += 1 / chosen.share
 
     def order(self, replicas: Sequence[Replica]) -> list[Replica]:
         """The replicas that may be asked, best first."""
-        ordered = sorted((r for r in replicas if r.available), key=lambda r: (r.in_flight / r.weight, r.turns))
-        if ordered:
-            # One that was away has no claim on the turns that it missed.
-            behind = min(r.turns for r in ordered)
-            for replica in replicas:
-                replica.turns = max(replica.turns, behind)
-            ordered[0].turns += 1 / ordered[0].weight
-        return ordered
+        first = self.choose(replicas)
+        others = sorted((r for r in replicas if r.available and r is not first), key=lambda r: r.in_flight / r.share)
+        return [first, *others] if first else others
+
+
+def _least(able: Sequence[Replica], work: dict[Replica, float]) -> Replica:
+    return min(able, key=lambda r: (work[r] / r.share, r.turns))
+
+
+def _nearest_within_margin(key: bytes, able: Sequence[Replica], work: dict[Replica, float]) -> Replica:
+    fair = MARGIN_RATIO * sum(work.values()) / sum(r.share for r in able)
+    # There is one: somebody is no busier than the mean.
+    return next(r for r in ranked(key, able) if work[r] <= fair * r.share + MARGIN_REQUESTS)

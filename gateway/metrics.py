@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.exchange import Exchange, Outcome, Phase
-from gateway.health import Replica
+from gateway.replica import Replica, State
 from router.experts import ExpertsFile, Price
 from router.routing import Router
 
@@ -25,16 +25,22 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class _Replicas(Collector):
-    """Whether each replica is up, read when Prometheus asks."""
+    """Whether each replica may be asked, and in which state it is, read when Prometheus asks."""
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self._replicas = replicas
 
     def collect(self) -> list[Metric]:
         family = GaugeMetricFamily("moe_replica_up", "Whether the replica may be asked.", labels=("expert", "replica"))
+        states = GaugeMetricFamily(
+            "moe_replica_state", "1 for the state that the replica is in.", labels=("expert", "replica", "state")
+        )
         for replica in self._replicas:
-            family.add_metric([replica.name.rpartition("-")[0], replica.name], float(replica.available))
-        return [family]
+            expert, current = replica.name.rpartition("-")[0], replica.state
+            family.add_metric([expert, replica.name], float(replica.available))
+            for state in State:
+                states.add_metric([expert, replica.name, state], float(state is current))
+        return [family, states]
 
 
 class Metrics:
@@ -115,6 +121,17 @@ class Metrics:
             "moe_fallbacks", "Moves from one expert to the next.", ("from_expert", "to_expert", "reason"), registry=r
         )
         self.in_flight = Gauge("moe_requests_in_flight", "Requests that an expert holds.", ("expert",), registry=r)
+        self.queued = Gauge("moe_requests_queued", "Requests that wait for an expert.", ("expert",), registry=r)
+        self.queue = Histogram(
+            "moe_queue_seconds", "Time in an expert's queue, of those that had to wait.", ("expert",), buckets=DURATION,
+            registry=r,
+        )  # fmt: skip
+        self.queue_refused = Counter(
+            "moe_queue_refused", "Requests that got no place in time.", ("expert", "reason"), registry=r
+        )
+        self.ejections = Counter(
+            "moe_replica_ejections", "How often a replica was taken out.", ("expert", "replica", "cause"), registry=r
+        )
         self.disconnects = Counter(
             "moe_client_disconnects",
             "Clients that left before their answer was complete.",
@@ -139,9 +156,22 @@ class Metrics:
         self.registry.register(_Replicas(replicas))
         for expert in expert_ids:
             self.in_flight.labels(expert).set(0)
+            self.queued.labels(expert).set(0)
 
     def hold(self, expert: str, count: int) -> None:
         self.in_flight.labels(expert).set(count)
+
+    def on_queue(self, expert: str, length: int) -> None:
+        self.queued.labels(expert).set(length)
+
+    def on_wait(self, expert: str, seconds: float) -> None:
+        self.queue.labels(expert).observe(seconds)
+
+    def on_refused(self, expert: str, reason: str) -> None:
+        self.queue_refused.labels(expert, reason).inc()
+
+    def on_eject(self, expert: str, replica: str, cause: str) -> None:
+        self.ejections.labels(expert, replica, cause).inc()
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""

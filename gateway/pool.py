@@ -1,57 +1,252 @@
-"""The replicas of every expert, and how many requests each expert holds."""
+"""The replicas of every expert, the places at them, and those who wait for one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Protocol
 
-from gateway.health import Replica
+from gateway.balancing import Balancer
+from gateway.exchange import Outcome
+from gateway.outliers import judge
+from gateway.queueing import Line, NoPlaceError, Reason
+from gateway.refusals import Refusal
+from gateway.replica import Replica, Ticket
 from gateway.upstreams.base import Address, FixedAddress
-from router.experts import ExpertsFile
+from router.experts import Expert, ExpertsFile
 
 InFlight = Callable[[str, int], None]
+NOTHING: frozenset[Replica] = frozenset()
+
+
+class Books(Protocol):
+    """Who counts what happens in a pool."""
+
+    def on_queue(self, expert: str, length: int) -> None:
+        """So many wait for the expert now."""
+
+    def on_wait(self, expert: str, seconds: float) -> None:
+        """One who waited no longer does, whether it got a place or not."""
+
+    def on_refused(self, expert: str, reason: Reason) -> None:
+        """The queue was full, or the wait expired."""
+
+    def on_eject(self, expert: str, replica: str, cause: str) -> None:
+        """A replica is out, or gets less, from now on."""
+
+
+class NoBooks:
+    """Counts nothing."""
+
+    def on_queue(self, expert: str, length: int) -> None: ...
+
+    def on_wait(self, expert: str, seconds: float) -> None: ...
+
+    def on_refused(self, expert: str, reason: Reason) -> None: ...
+
+    def on_eject(self, expert: str, replica: str, cause: str) -> None: ...
+
+
+class Place:
+    """One request in flight at a replica, held from the moment it was made until it is released, once."""
+
+    __slots__ = ("_noted", "_pool", "_released", "_ticket", "expert", "replica")
+
+    def __init__(self, pool: Pool, expert: str, replica: Replica, ticket: Ticket) -> None:
+        self.expert, self.replica = expert, replica
+        self._pool, self._ticket = pool, ticket
+        self._noted = self._released = False
+
+    def first_token(self, seconds: float) -> None:
+        """Content arrived, `seconds` after the request was sent."""
+        self.replica.first_token(self._ticket, seconds)
+        if self._ticket.trial:
+            self._pool.serve(self.expert)
+
+    def note(self, outcome: Outcome, refusal: Refusal | None = None, retry_after: float | None = None) -> None:
+        """How the attempt came out; the first word counts. `retry_after` in seconds, as the server asked."""
+        if not self._noted:
+            self._noted = True
+            self._pool.noted(self.expert, self.replica, self.replica.note(outcome, self._ticket, refusal, retry_after))
+
+    def release(self) -> None:
+        """Give the place back, to the first who waits for it. May be called again."""
+        if not self._released:
+            self._released = True
+            self._pool.ended(self.expert, self.replica, self._ticket)
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class Pool:
-    """`replicas` by expert, named `coder-0`, `coder-1`, …; `on_change` hears of every change of an expert's requests in flight."""
+    """`replicas` by expert, named `coder-0`, `coder-1`, …; `on_change` hears of every change of an expert's requests in flight.
+
+    `share` is (index, count) where several processes serve the same experts: each has its part of `max_in_flight`.
+    """
 
     def __init__(
-        self, file: ExpertsFile, workers: Mapping[str, Address], on_change: InFlight = lambda expert, count: None
+        self,
+        file: ExpertsFile,
+        workers: Mapping[str, Address],
+        on_change: InFlight = lambda expert, count: None,
+        books: Books | None = None,
+        share: tuple[int, int] = (0, 1),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.file = file
-        self.replicas: dict[str, list[Replica]] = {}
         self._in_flight = dict.fromkeys(file.experts, 0)
-        self._on_change = on_change
-        for expert, spec in file.experts.items():
-            if spec.upstream.embedded is not None:
-                addresses = [(workers[spec.upstream.embedded], 1.0)]
-            else:
-                addresses = [(FixedAddress(r.url, spec.upstream.api_key), r.weight) for r in spec.upstream.vllm]
-            self.replicas[expert] = [Replica(f"{expert}-{i}", a, w) for i, (a, w) in enumerate(addresses)]
+        self._on_change, self._books, self._clock = on_change, books or NoBooks(), clock
+        self._balancer = Balancer()
+        self._wakers: dict[str, asyncio.TimerHandle] = {}
+        self.replicas = {name: _replicas(name, spec, workers, share, clock) for name, spec in file.experts.items()}
+        self._lines: dict[str, Line[Place]] = {
+            name: Line(spec.queue, Place.release, partial(self._books.on_queue, name))
+            for name, spec in file.experts.items()
+        }
 
     def all(self) -> list[Replica]:
         return [replica for replicas in self.replicas.values() for replica in replicas]
 
     def ready(self, expert: str) -> bool:
-        """Whether a replica of the expert may be asked."""
-        return any(replica.available for replica in self.replicas[expert])
+        """Whether a replica of the expert may be asked, or is on trial."""
+        return any(replica.promising for replica in self.replicas[expert])
 
-    def full(self, expert: str) -> bool:
-        """Whether the expert holds as many requests as it may."""
-        limit = self.file.experts[expert].max_in_flight
-        return limit is not None and self._in_flight[expert] >= limit
+    def queued(self, expert: str) -> int:
+        """How many wait for the expert."""
+        return len(self._lines[expert])
+
+    def take(self, expert: str, key: bytes | None = None, tried: Collection[Replica] = NOTHING) -> Place | None:
+        """A place at the best replica that has room and was not tried; None where there is none now.
+
+        It overtakes nobody: what those who wait could use is theirs already.
+        """
+        if self._lines[expert]:
+            self.serve(expert)
+        replica = self._balancer.choose(self.replicas[expert], key, tried)
+        return None if replica is None else self._place(expert, replica)
+
+    async def wait(self, chain: Sequence[str], key: bytes | None = None, tried: Collection[Replica] = NOTHING) -> Place:
+        """A place at the first expert of `chain` that is up, as soon as there is one. Raises NoPlaceError."""
+        promising = (e for e in chain if any(r.promising and r not in tried for r in self.replicas[e]))
+        expert = next(promising, None)
+        if expert is None:
+            raise NoPlaceError("down", self.retry_after(chain))
+        place = self.take(expert, key, tried)
+        if place is not None:
+            return place
+        self._wake_later(expert)
+        began = self._clock()
+        try:
+            return await self._lines[expert].wait(key, tried)
+        except NoPlaceError as error:
+            self._books.on_refused(expert, error.reason)
+            raise
+        finally:
+            self._books.on_wait(expert, self._clock() - began)
+
+    def retry_after(self, chain: Sequence[str]) -> int:
+        """Whole seconds, at least 1, until one of the experts may be asked again, as far as is known; 5 where nothing is."""
+        waits = [r.retry_after for expert in chain for r in self.replicas[expert] if r.up is not False]
+        return max(1, math.ceil(min(waits, default=0.0))) if any(waits) else 5
+
+    def serve(self, expert: str) -> None:
+        """Hand what room there is to those who wait."""
+        line = self._lines[expert]
+        if line:
+            line.serve(lambda key, tried: self._pick(expert, key, tried))
+            self._wake_later(expert)
+
+    def refresh(self) -> None:
+        """After a round of probes: judge who is slow, and let in those who wait for whoever came back."""
+        for expert, replicas in self.replicas.items():
+            for replica in judge(replicas, self._clock()):
+                self.noted(expert, replica, "slow")
+            self.serve(expert)
+
+    def noted(self, expert: str, replica: Replica, cause: str | None) -> None:
+        """A replica was noted; it is out because of `cause`, if any."""
+        if cause is not None:
+            self._books.on_eject(expert, replica.name, cause)
+
+    def ended(self, expert: str, replica: Replica, ticket: Ticket) -> None:
+        """A place is given back."""
+        replica.end(ticket)
+        self._count(expert, -1)
+        self.serve(expert)
 
     @contextmanager
-    def holding(self, expert: str, replica: Replica) -> Iterator[None]:
-        """One request in flight at the replica."""
+    def holding(self, expert: str, replica: Replica) -> Iterator[Place]:
+        """One request in flight at that very replica."""
+        with self._place(expert, replica) as place:
+            yield place
+
+    def _pick(self, expert: str, key: bytes | None, tried: Collection[Replica]) -> Place | None:
+        replica = self._balancer.choose(self.replicas[expert], key, tried)
+        return None if replica is None else self._place(expert, replica)
+
+    def _place(self, expert: str, replica: Replica) -> Place:
+        place = Place(self, expert, replica, replica.begin())
         self._count(expert, 1)
-        replica.in_flight += 1
-        try:
-            yield
-        finally:
-            replica.in_flight -= 1
-            self._count(expert, -1)
+        return place
 
     def _count(self, expert: str, change: int) -> None:
         self._in_flight[expert] += change
         self._on_change(expert, self._in_flight[expert])
+
+    def _wake_later(self, expert: str) -> None:
+        """Those who wait are looked at again when the first replica has cooled down: nobody else would tell them."""
+        waits = [r.retry_after for r in self.replicas[expert] if r.up is not False and r.retry_after > 0]
+        if not waits:
+            return
+        loop, waker = asyncio.get_running_loop(), self._wakers.get(expert)
+        if waker is not None:
+            if waker.when() <= loop.time() + min(waits):
+                return
+            waker.cancel()
+        self._wakers[expert] = loop.call_later(min(waits), self._wake, expert)
+
+    def _wake(self, expert: str) -> None:
+        del self._wakers[expert]
+        self.serve(expert)
+
+
+def _replicas(
+    name: str, spec: Expert, workers: Mapping[str, Address], share: tuple[int, int], clock: Callable[[], float]
+) -> list[Replica]:
+    upstream, metered = spec.upstream, bool(spec.upstream.vllm)
+    addresses: list[tuple[Address, float, int | None]]
+    if upstream.embedded is not None:
+        addresses = [(workers[upstream.embedded], 1.0, None)]
+    elif upstream.litellm is not None:
+        # Where litellm goes is its own affair; what stands here tells it from others.
+        addresses = [(FixedAddress(upstream.base_url or f"litellm:{upstream.litellm}", upstream.api_key), 1.0, None)]
+    else:
+        addresses = [(FixedAddress(r.url, upstream.api_key), r.weight, r.max_in_flight) for r in upstream.vllm]
+    return [
+        Replica(
+            f"{name}-{i}",
+            address,
+            weight,
+            cap=part(cap or spec.max_in_flight, share),
+            probed=upstream.litellm is None,
+            metered=metered,
+            clock=clock,
+        )
+        for i, (address, weight, cap) in enumerate(addresses)
+    ]
+
+
+def part(cap: int | None, share: tuple[int, int]) -> int | None:
+    """This process's part of a cap: the parts add up to it, but none is less than 1."""
+    if cap is None:
+        return None
+    index, count = share
+    return max(1, cap * (index + 1) // count - cap * index // count)

@@ -15,12 +15,14 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Settings:
-    """`keys` maps the name of each key to the key; with none set every caller may use /v1. Sizes are in bytes."""
+    """`keys` maps the name of each key to the key; with none set every caller may use /v1. `admin_key` opens /admin.
+    Sizes are in bytes."""
 
     config: Path = Path("experts.yaml")
     host: str = "127.0.0.1"
     port: int = 8080
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    admin_key: str | None = field(default=None, repr=False)
     protect_metrics: bool = False
     max_body_bytes: int = 32 * MIB
     health_interval: float = 5.0
@@ -41,6 +43,11 @@ def keys_from_environment(environment: Mapping[str, str] = os.environ) -> dict[s
             raise SettingsError(f"MOE_GATEWAY_KEYS: the name {name.strip()!r} stands twice")
         keys[name.strip()] = key.strip()
     return keys
+
+
+def admin_key_from_environment(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The key of MOE_GATEWAY_ADMIN_KEY, None where it is not set."""
+    return environment.get("MOE_GATEWAY_ADMIN_KEY", "").strip() or None
 
 
 def check_exposure(settings: Settings) -> None:

@@ -12,7 +12,14 @@ from rich.table import Table
 from gateway import __version__
 from gateway.commands.shared import DEFAULT_CONFIG, Config, State, read_config, state_folder, warn
 from gateway.console import fail, out, shown_progress
-from gateway.settings import MIB, Settings, check_exposure, is_loopback, keys_from_environment
+from gateway.settings import (
+    MIB,
+    Settings,
+    admin_key_from_environment,
+    check_exposure,
+    is_loopback,
+    keys_from_environment,
+)
 from router.experts import ExpertsFile
 
 
@@ -38,6 +45,7 @@ def serve(
         host=host,
         port=port,
         keys=keys,
+        admin_key=admin_key_from_environment(),
         protect_metrics=protect_metrics,
         max_body_bytes=max_body_mib * MIB,
         state=state_folder(config, state),

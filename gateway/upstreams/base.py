@@ -78,4 +78,7 @@ class Upstream(Protocol):
     async def healthy(self, address: Address) -> bool:
         """A cheap probe."""
 
+    async def fetch(self, address: Address, path: str) -> bytes | None:
+        """What GET `path`, beside the server's /v1, answers; None where it fails in any way or is too much to be looked at."""
+
     async def close(self) -> None: ...

@@ -14,6 +14,7 @@ from router.experts import Timeouts
 KEEP_ALIVE_SECONDS = 3.0
 PROBE_SECONDS = 2.0
 READ_BYTES = 65536
+FETCHED_BYTES = 4 * 1024 * 1024
 
 
 class OpenAIUpstream:
@@ -53,7 +54,7 @@ class OpenAIUpstream:
         try:
             session = self._fresh if fresh else self._session
             response = await session.post(
-                f"{url}{path}", data=body, headers=sent, timeout=timeout, allow_redirects=False
+                placed(url, path), data=body, headers=sent, timeout=timeout, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
             raise mapped(error) from None
@@ -73,9 +74,34 @@ class OpenAIUpstream:
         except (aiohttp.ClientError, OSError, ValueError):
             return False
 
+    async def fetch(self, address: Address, path: str) -> bytes | None:
+        """What GET `path` beside /v1 answers with 200, at most FETCHED_BYTES of it; else None."""
+        if address.url is None:
+            return None
+        timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
+        headers = {"authorization": f"Bearer {address.api_key}"} if address.api_key else {}
+        try:
+            url = f"{address.url.removesuffix('/v1')}{path}"
+            async with self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as response:
+                if response.status != 200:
+                    return None
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > FETCHED_BYTES:
+                        return None
+                return bytes(body)
+        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError):
+            return None
+
     async def close(self) -> None:
         await self._session.close()
         await self._fresh.close()
+
+
+def placed(url: str, path: str) -> str:
+    """The whole address; a path that begins with /.. is beside the server's /v1."""
+    return f"{url.removesuffix('/v1')}{path[3:]}" if path.startswith("/..") else f"{url}{path}"
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:

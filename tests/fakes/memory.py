@@ -77,7 +77,14 @@ class Later:
     """A step of a reply: other tasks have their turn first."""
 
 
-Step = bytes | Exception | Hang | Later
+@dataclass(frozen=True)
+class Pause:
+    """A step of a reply: nothing comes for so long."""
+
+    seconds: float
+
+
+Step = bytes | Exception | Hang | Later | Pause
 
 
 class FakeReply:
@@ -95,8 +102,10 @@ class FakeReply:
                 yield step
             elif isinstance(step, Exception):
                 raise step
+            elif isinstance(step, Hang):
+                await asyncio.Event().wait()
             else:
-                await (asyncio.Event().wait() if isinstance(step, Hang) else asyncio.sleep(0))
+                await asyncio.sleep(step.seconds if isinstance(step, Pause) else 0)
 
     async def read(self) -> bytes:
         return b"".join([chunk async for chunk in self.chunks()])
@@ -129,6 +138,7 @@ class FakeUpstream:
     replies: list[FakeReply] = field(default_factory=list)
     probes: list[str | None] = field(default_factory=list)
     well: bool = True
+    metrics: bytes | None = None
 
     async def start(self) -> None:
         pass
@@ -153,6 +163,9 @@ class FakeUpstream:
         self.probes.append(address.url)
         await asyncio.sleep(0)
         return self.well
+
+    async def fetch(self, address: Address, path: str) -> bytes | None:
+        return self.metrics
 
     async def close(self) -> None:
         pass

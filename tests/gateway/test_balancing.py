@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.balancing import Balancer
-from gateway.health import Replica
+from gateway.replica import Replica
 from gateway.upstreams.base import FixedAddress
 
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import __version__
 from gateway.exchange import Attempt, Exchange, Outcome, Phase
-from gateway.health import Replica
+from gateway.replica import Replica
 from gateway.metrics import NONE, Metrics, baseline_of
 from gateway.upstreams.base import FixedAddress
 from gateway.usage import Usage

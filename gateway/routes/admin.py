@@ -1,0 +1,72 @@
+"""For who holds the admin key: how the experts' replicas do."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from gateway.balancing import outstanding
+from gateway.replica import Replica
+from gateway.state import GatewayState
+
+routes = APIRouter(tags=["admin"])
+
+
+@routes.get("/admin/experts")
+async def experts(request: Request) -> dict[str, Any]:
+    """Every expert and its replicas as this process sees them; times are in seconds, and no address is told."""
+    state: GatewayState = request.app.state.gateway
+    pool = state.pool
+    return {
+        expert: {
+            "model": spec.model,
+            "ready": pool.ready(expert),
+            "queued": pool.queued(expert),
+            "queue_length": spec.queue.length,
+            "replicas": [_described(replica) for replica in pool.replicas[expert]],
+        }
+        for expert, spec in state.file.experts.items()
+    }
+
+
+def _described(replica: Replica) -> dict[str, Any]:
+    now = replica.clock()
+    ttft = replica.median_first_token(now)
+    return {
+        "name": replica.name,
+        "state": replica.state,
+        "up": replica.up,
+        "available": replica.available,
+        "cause": replica.cause,
+        "retry_after": _finite(replica.retry_after),
+        "failures": replica.failures,
+        "trips": replica.trips,
+        "last_outcome": replica.last_outcome,
+        "in_flight": replica.in_flight,
+        "max_in_flight": replica.cap,
+        "weight": replica.weight,
+        "share": replica.share,
+        "outstanding": round(outstanding(replica, now), 2),
+        "load": _load(replica, now),
+        "ttft": None if ttft is None else round(ttft, 4),
+    }
+
+
+def _load(replica: Replica, now: float) -> dict[str, Any] | None:
+    """The server's own figures and how old they are, None where it gave none."""
+    load = replica.load
+    if load is None:
+        return None
+    return {
+        "running": load.running,
+        "waiting": load.waiting,
+        "kv_cache": round(load.cache, 4),
+        "age": round(now - replica.load_at, 3),
+        "stale": now >= replica.load_until,
+    }
+
+
+def _finite(seconds: float) -> float | None:
+    return round(seconds, 3) if math.isfinite(seconds) else None
