@@ -7,12 +7,12 @@ lost altogether, such as a PDF, is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, NoReturn
 
 import msgspec
 
-from gateway.translation.reading import Raw, read, refuse
+from gateway.translation.reading import Raw, read, refuse, shown
 from router.messages import absent
 
 # Claude Code has sent these two besides Anthropic's own.
@@ -20,6 +20,10 @@ USER_ROLES = ("user", "ctx", "msg")
 # Claude Code's first block of the system prompt: it differs with every request, so that no prefix would be found in a cache.
 BILLING = "x-anthropic-billing-header"
 IMAGE_BELOW = "[The image is in the next message.]"
+# What may stand in the content of each. No deeper than that: every level would be read again in full.
+IN_DOCUMENT, IN_SEARCH_RESULT = ("text", "image"), ("text",)
+IN_USER = (*IN_DOCUMENT, "document", "search_result")
+IN_TOOL_RESULT = (*IN_USER, "tool_reference")
 Part = dict[str, Any]
 
 
@@ -67,7 +71,7 @@ def chat_messages(messages: Raw, system: Raw | None) -> list[dict[str, Any]]:
         elif turn.role in USER_ROLES:
             conversation.user(turn.content, f"{path}.content")
         else:
-            refuse(f"{path}.role", f"{turn.role!r} is none of the roles user, assistant and system.")
+            refuse(f"{path}.role", f"{shown(turn.role)} is none of the roles user, assistant and system.")
     return conversation.messages()
 
 
@@ -100,7 +104,7 @@ class Conversation:
             if block.type == "tool_result":
                 results.append(_tool_message(block, images, f"{path}[{j}]"))
             else:
-                parts += _parts(block, f"{path}[{j}]")
+                parts += _parts(block, f"{path}[{j}]", IN_USER)
         if not results and not parts:
             refuse(path, f"{path} is empty; a user message needs something in it.")
         self._messages += results
@@ -174,7 +178,10 @@ def _as_blocks(content: str | list[Block]) -> list[Block]:
 def _system_texts(content: str | list[Block], path: str) -> Iterator[str]:
     for j, block in enumerate(_as_blocks(content)):
         if block.type != "text":
-            refuse(f"{path}[{j}].type", f"{path}[{j}] is of the type {block.type}; the system prompt takes text only.")
+            refuse(
+                f"{path}[{j}].type",
+                f"{path}[{j}] is of the type {shown(block.type)}; the system prompt takes text only.",
+            )
         yield _needed(block.text, f"{path}[{j}].text")
 
 
@@ -182,37 +189,38 @@ def _without_billing(text: str) -> str:
     return text.partition("\n")[2] if text.startswith(BILLING) else text
 
 
-def _parts(block: Block, path: str) -> list[Part]:
-    """A block of a user message, or of a tool's result, as parts of chat: texts and images."""
+def _parts(block: Block, path: str, allowed: Collection[str]) -> list[Part]:
+    """A block of a user message, or of what a block holds, as parts of chat: texts and images."""
+    if block.type not in allowed:
+        _refuse_block(block, path)
     if block.type == "text":
         return [_text_part(_needed(block.text, f"{path}.text"))]
     if block.type == "image":
         return [_image_part(read(block.source, _SOURCE, f"{path}.source"), f"{path}.source")]
     if block.type == "document":
-        return [_text_part(text) for text in (block.title, block.context) if text] + _document(block, f"{path}.source")
+        return _texts(block.title, block.context) + _document(block, f"{path}.source")
     if block.type == "search_result":
         source: str = read(block.source, _STRING, f"{path}.source")
-        texts = [_text_part(text) for text in (block.title, source) if text]
-        return texts + _nested(block.content, f"{path}.content")
-    if block.type == "tool_reference":  # all tools are told to the model from the beginning: see tools
-        return [_text_part(f"The tool {_needed(block.tool_name, f'{path}.tool_name')} may be called.")]
-    _refuse_block(block, path)
-    return []
+        return _texts(block.title, source) + _nested(block.content, f"{path}.content", IN_SEARCH_RESULT)
+    # A tool_reference: all tools are told to the model from the beginning, see tools.
+    return _texts(f"The tool {_needed(block.tool_name, f'{path}.tool_name')} may be called.")
 
 
 def _document(block: Block, path: str) -> list[Part]:
     source: Source = read(block.source, _SOURCE, path)
-    if source.type == "text":
-        return [_text_part(_needed(source.data, f"{path}.data"))]
     if source.type == "content":
-        return _nested(source.content, f"{path}.content")
-    refuse(f"{path}.type", f"{path} is of the type {source.type}; only documents of plain text can be read here.")
-    return []
+        return _nested(source.content, f"{path}.content", IN_DOCUMENT)
+    if source.type != "text":
+        refuse(
+            f"{path}.type",
+            f"{path} is of the type {shown(source.type)}; only plain text can be read of documents here.",
+        )
+    return [_text_part(_needed(source.data, f"{path}.data"))]
 
 
-def _nested(content: Raw, path: str) -> list[Part]:
+def _nested(content: Raw, path: str, allowed: Collection[str]) -> list[Part]:
     blocks = _as_blocks(read(content, _BLOCKS, path))
-    return [part for j, block in enumerate(blocks) for part in _parts(block, f"{path}[{j}]")]
+    return [part for j, block in enumerate(blocks) for part in _parts(block, f"{path}[{j}]", allowed)]
 
 
 def _image_part(source: Source, path: str) -> Part:
@@ -222,13 +230,13 @@ def _image_part(source: Source, path: str) -> Part:
         media_type = _needed(source.media_type, f"{path}.media_type")
         url = f"data:{media_type};base64,{_needed(source.data, f'{path}.data')}"
     else:
-        refuse(f"{path}.type", f"{path} is of the type {source.type}; send the image as base64 or by its URL.")
+        refuse(f"{path}.type", f"{path} is of the type {shown(source.type)}; send the image as base64 or by its URL.")
     return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _tool_message(block: Block, images: list[Part], path: str) -> dict[str, Any]:
     """A tool's result; its images are added to `images`, as chat takes text alone from a tool."""
-    parts = [] if absent(block.content) else _nested(block.content, f"{path}.content")
+    parts = [] if absent(block.content) else _nested(block.content, f"{path}.content", IN_TOOL_RESULT)
     texts = [part["text"] if part["type"] == "text" else IMAGE_BELOW for part in parts]
     images += [part for part in parts if part["type"] != "text"]
     if block.is_error and not (texts and texts[0].lower().startswith("error")):  # chat has no flag for it
@@ -254,14 +262,18 @@ def _text_part(text: str) -> Part:
     return {"type": "text", "text": text}
 
 
+def _texts(*texts: str | None) -> list[Part]:
+    return [_text_part(text) for text in texts if text]
+
+
 def _needed(value: str | None, path: str) -> str:
     if value is None:
         refuse(path, f"{path} is missing.")
     return value
 
 
-def _refuse_block(block: Block, path: str) -> None:
-    refuse(f"{path}.type", f"{path} is of the type {block.type}, which this expert cannot be given there.")
+def _refuse_block(block: Block, path: str) -> NoReturn:
+    refuse(f"{path}.type", f"{path} is of the type {shown(block.type)}, which this expert cannot be given there.")
 
 
 _TURNS = msgspec.json.Decoder(list[Turn])

@@ -9,6 +9,7 @@ import msgspec
 from gateway.errors import BadRequestError
 
 Raw = msgspec.Raw
+MAX_SHOWN = 60
 
 
 def read(value: Raw | bytes, decoder: msgspec.json.Decoder[Any], path: str) -> Any:
@@ -24,6 +25,11 @@ def read(value: Raw | bytes, decoder: msgspec.json.Decoder[Any], path: str) -> A
         raise BadRequestError(f"{path} is not valid JSON: {error}.", param=path, code="invalid_json") from None
     except RecursionError:
         raise BadRequestError(f"{path} is nested too deeply.", param=path, code="invalid_json") from None
+
+
+def shown(text: str) -> str:
+    """A client's own word for an error message, however long it is."""
+    return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…")
 
 
 def refuse(param: str, message: str) -> NoReturn:

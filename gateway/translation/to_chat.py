@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.translation.conversation import chat_messages
-from gateway.translation.reading import Raw, read, refuse
+from gateway.translation.reading import Raw, read, refuse, shown
 from gateway.translation.tools import chat_tools
 from router.messages import absent
 
@@ -19,7 +19,7 @@ NOT_FORWARDED = frozenset(
         *("messages", "system", "tools", "tool_choice", "stop_sequences", "metadata", "thinking", "output_config"),
         *("output_format", "cache_control", "container", "context_management", "diagnostics", "inference_geo"),
         *("mcp_servers", "service_tier", "speed", "betas", "anthropic_beta", "anthropic_version", "user_profile_id"),
-        *("n", "stream_options", "functions", "function_call", "parallel_tool_calls"),
+        *("n", "stream_options", "functions", "function_call"),
     ]
 )
 THINKING = {"enabled": True, "adaptive": True, "between_tools": True, "disabled": False}
@@ -74,7 +74,7 @@ def _template_fields(thinking: Raw, own: Raw | None) -> dict[str, Any]:
     started for it refuse the request. What the client said in chat's own words goes before."""
     kind: str = read(thinking, _THINKING, "thinking").type
     if kind not in THINKING:
-        refuse("thinking.type", f"{kind!r} is none of enabled, disabled and adaptive.")
+        refuse("thinking.type", f"{shown(kind)} is none of enabled, disabled and adaptive.")
     known: dict[str, Raw] = {} if own is None else read(own, _OBJECT, "chat_template_kwargs")
     return {"enable_thinking": THINKING[kind], "thinking": THINKING[kind], **known}
 
@@ -97,7 +97,7 @@ def _output(given: Mapping[str, Raw]) -> dict[str, Any]:
 
 def _response_format(schema: Format, path: str) -> dict[str, Any]:
     if schema.type != "json_schema":
-        refuse(f"{path}.type", f"{schema.type!r} is no format that is known here; json_schema is.")
+        refuse(f"{path}.type", f"{shown(schema.type)} is no format that is known here; json_schema is.")
     if absent(schema.schema):
         refuse(f"{path}.schema", f"{path}.schema is missing.")
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema.schema, "strict": True}}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -71,14 +72,13 @@ class _Block:
         """Whether nothing more is to come, now that something else has begun."""
         if self.type != "tool_use":
             return True
-        pieces = self.said + self.pending
-        last = next((piece for piece in reversed(pieces) if not piece.isspace()), "")
+        pieces = chain(reversed(self.pending), reversed(self.said))
+        last = next((piece for piece in pieces if not piece.isspace()), "")
         # Looked at in full only where it may be: once for every piece would take the square of their number.
-        return (
-            bool(self.name)
-            and last.rstrip().endswith("}")
-            and answers.is_object("".join(pieces).encode("utf-8", "replace"))
-        )
+        return bool(self.name) and last.rstrip().endswith("}") and answers.is_object(self._written())
+
+    def _written(self) -> bytes:
+        return "".join(self.said + self.pending).encode("utf-8", "replace")
 
 
 class EventTranslator:
@@ -161,7 +161,7 @@ class EventTranslator:
             self._add("text", delta.refusal)
         for call in delta.tool_calls or ():
             self._add_call(call)
-        if choice.finish_reason is not None:
+        if choice.finish_reason:  # empty until the end, with some servers
             self._finish, self._finished = choice.finish_reason, True
         stop = choice.matched_stop if choice.stop_reason is None else choice.stop_reason
         self._stop = self._stop if stop is None else stop

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.translation.reading import Raw, read, refuse
+from gateway.translation.reading import Raw, read, refuse, shown
 from router.messages import absent
 
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
@@ -48,8 +48,8 @@ def chat_tools(tools: Raw | None, choice: Raw | None) -> dict[str, Any]:
 
 def _function(raw: Raw, path: str) -> dict[str, Any]:
     kind: str | None = read(raw, _TYPE, path).type
-    if kind not in (None, "custom"):
-        message = f"{path} is of the type {kind}, which only Anthropic's own models or servers have; describe the tool "
+    if kind is not None and kind != "custom":
+        message = f"{path} is of the type {shown(kind)}, which only Anthropic's own models or servers have; describe the tool "
         refuse(f"{path}.type", message + "by name, description and input_schema.")
     tool: Tool = read(raw, _TOOL, path)
     function: dict[str, Any] = {"name": tool.name}
@@ -71,7 +71,7 @@ def _schema(schema: Raw, path: str) -> Raw | dict[str, Any]:
 
 def _chosen(choice: ToolChoice, any_tools: bool) -> dict[str, Any]:
     if choice.type not in (*CHOICES, "tool"):
-        refuse("tool_choice.type", f"{choice.type!r} is none of auto, any, tool and none.")
+        refuse("tool_choice.type", f"{shown(choice.type)} is none of auto, any, tool and none.")
     if not any_tools:
         if choice.type in ("any", "tool"):
             refuse("tool_choice", "tool_choice asks for a call, but there are no tools.")
