@@ -21,6 +21,7 @@ class Call:
     """One request, read to its end. `number` counts those of its connection, from 1; it is answered through `send`."""
 
     path: str
+    headers: Mapping[str, str]
     body: Mapping[str, Any]
     number: int
     _reader: asyncio.StreamReader = field(repr=False)
@@ -45,12 +46,17 @@ RawBehaviour = Callable[[Call], Awaitable[Then]]
 
 @dataclass
 class RawServer:
-    """`behaviour` answers the next requests; `calls` are those that came, `held` how many now hang."""
+    """`behaviour` answers the next requests; `calls` are those that came, `held` how many now hang.
+
+    `probes` are the paths that were asked with GET, `open` is how many connections stand.
+    """
 
     port: int
     behaviour: RawBehaviour
     calls: list[Call] = field(default_factory=list)
+    probes: list[str] = field(default_factory=list)
     held: int = 0
+    open: int = 0
 
     @property
     def url(self) -> str:
@@ -107,9 +113,13 @@ def raw_server(behaviour: RawBehaviour) -> Iterator[RawServer]:
     server = RawServer(0, behaviour)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await _converse(server, reader, writer)
-        writer.close()
+        server.open += 1
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await _converse(server, reader, writer)
+        finally:
+            server.open -= 1
+            writer.close()
 
     listener = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
     server.port = listener.sockets[0].getsockname()[1]
@@ -128,12 +138,13 @@ async def _converse(server: RawServer, reader: asyncio.StreamReader, writer: asy
     number = 0
     then: Then = "keep"
     while then == "keep":
-        method, path, body = await _request(reader)
+        method, path, headers, body = await _request(reader)
         if method == "GET":
+            server.probes.append(path)
             writer.write(whole(b"") if path == "/health" else whole(b"{}", 404))
             continue
         number += 1
-        call = Call(path, body, number, reader, writer)
+        call = Call(path, headers, body, number, reader, writer)
         server.calls.append(call)
         then = await server.behaviour(call)
     if then == "hang":
@@ -146,16 +157,16 @@ async def _converse(server: RawServer, reader: asyncio.StreamReader, writer: asy
         call.cut()
 
 
-async def _request(reader: asyncio.StreamReader) -> tuple[str, str, Mapping[str, Any]]:
-    """Method, path and JSON body. Raises IncompleteReadError at the end of the connection, and where it begins with no HTTP."""
+async def _request(reader: asyncio.StreamReader) -> tuple[str, str, Mapping[str, str], Mapping[str, Any]]:
+    """Method, path, headers and JSON body. Raises IncompleteReadError at the end of the connection, and for what is no HTTP."""
     first = await reader.readexactly(1)
     if first == TLS_HELLO:
         raise asyncio.IncompleteReadError(first, None)
-    head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    method, path, _ = head.split(" ", 2)
-    lengths = [line.split(":")[1] for line in head.lower().split("\r\n") if line.startswith("content-length:")]
-    body = await reader.readexactly(int(lengths[0])) if lengths else b""
-    return method, path, json.loads(body or b"{}")
+    first_line, *lines = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    method, path, _ = first_line.split(" ", 2)
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return method, path, headers, json.loads(body or b"{}")
 
 
 async def _end(listener: asyncio.Server) -> None:
