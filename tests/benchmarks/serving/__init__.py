@@ -1,0 +1,1 @@
+"""How fast the gateway carries: one mock upstream, several ways to it, one run."""
