@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from gateway.load import read_load
 from gateway.replica import Replica
-from gateway.upstreams.base import Address, Upstream
+from gateway.upstreams.base import Address, FixedAddress, Upstream
 
+T = TypeVar("T")
 log = logging.getLogger("moe_gateway")
 
 PROBES_TO_HANG = 4
@@ -40,7 +42,9 @@ class HealthLoop:
         groups: dict[object, list[Replica]] = {}
         for replica in replicas:
             if replica.probed:
-                groups.setdefault(id(replica.address), []).append(replica)
+                address = replica.address
+                same = address if isinstance(address, FixedAddress) else id(address)
+                groups.setdefault(same, []).append(replica)
         self._groups = list(groups.values())
         self._missed: dict[int, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -62,20 +66,20 @@ class HealthLoop:
     async def _run(self, group: Sequence[Replica]) -> None:
         while True:
             await asyncio.sleep(self._interval * self._chance.uniform(1 - JITTER, 1 + JITTER))
-            await self._look_at(group)
+            try:
+                await self._look_at(group)
+            except Exception:  # a round that fails must not be the last
+                log.exception("a probe failed", extra={"replica": group[0].name})
 
     async def _look_at(self, group: Sequence[Replica]) -> None:
-        try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                up = await self._upstream.healthy(group[0].address)
-        except TimeoutError:
-            up = False
-        except Exception:  # the loop must outlive whatever an upstream's adapter does
-            log.exception("a probe failed", extra={"replica": group[0].name})
-            up = False
+        up = await _in_time(self._upstream.healthy(group[0].address), False)
         self._note(group, up)
         if up and any(replica.metered for replica in group):
-            await self._weigh(group)
+            exposition = await _in_time(self._upstream.fetch(group[0].address, "/metrics"), None)
+            load = read_load(exposition) if exposition else None
+            if load is not None:
+                for replica in group:
+                    replica.weigh(load, STALE_INTERVALS * self._interval)
         self._on_round()
 
     def _note(self, group: Sequence[Replica], up: bool) -> None:
@@ -88,16 +92,14 @@ class HealthLoop:
         for replica in group:
             replica.probe(up)
 
-    async def _weigh(self, group: Sequence[Replica]) -> None:
-        try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                exposition = await self._upstream.fetch(group[0].address, "/metrics")
-        except TimeoutError:
-            return
-        except Exception:  # as above
-            log.exception("a reading of the load failed", extra={"replica": group[0].name})
-            return
-        load = read_load(exposition) if exposition else None
-        if load is not None:
-            for replica in group:
-                replica.weigh(load, STALE_INTERVALS * self._interval)
+
+async def _in_time(answer: Coroutine[Any, Any, T], otherwise: T) -> T:
+    """The answer, or `otherwise` where it takes too long or fails: it is for the upstream's adapter to fail, not for the loop."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            return await answer
+    except TimeoutError:
+        return otherwise
+    except Exception:
+        log.exception("a probe failed")
+        return otherwise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
@@ -55,7 +54,8 @@ class Line(Generic[P]):
         waiter: Waiter[P] = Waiter(key, tried)
         self._waiters[waiter] = None
         self._on_length(len(self._waiters))
-        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             async with asyncio.timeout(self._limits.wait):
                 place = await waiter.place
@@ -71,7 +71,7 @@ class Line(Generic[P]):
                 raise
         finally:
             self._leave(waiter)
-        self._mean_wait += WEIGHT * (time.monotonic() - began - self._mean_wait)
+        self._mean_wait += WEIGHT * (loop.time() - began - self._mean_wait)
         return place
 
     def serve(self, pick: Callable[[bytes | None, Collection[Replica]], P | None]) -> None:

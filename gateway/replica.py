@@ -29,6 +29,7 @@ FIRST_TOKEN_SECONDS = 120.0  # what is older says nothing of today
 FAULTS = frozenset(
     {Outcome.CONNECT_ERROR, Outcome.TIMEOUT, Outcome.SERVER_ERROR, Outcome.STREAM_ERROR, Outcome.TRUNCATED}
 )
+ANSWERS = frozenset({Outcome.OK, Outcome.CLIENT_ERROR})
 
 
 class State(StrEnum):
@@ -80,6 +81,7 @@ class Replica:
     slow: bool = False
     turns: float = 0.0  # how often it came first, for its weight
     last_outcome: Outcome | None = None
+    answered: bool = False  # since the last probe
     load: Load | None = None
     load_others: float = 0.0  # of the requests in `load`, those that are not ours
     load_at: float = 0.0
@@ -147,6 +149,7 @@ class Replica:
     def first_token(self, ticket: Ticket, seconds: float) -> None:
         """Content arrived, `seconds` after the request was sent."""
         self.first_tokens.append((self.clock(), seconds))
+        self.answered = True
         if ticket.trial and ticket.life == self.life and self.open_until:
             # Well enough for the others, not yet forgiven: the next fault opens the breaker again, for longer.
             self.open_until, self.trial_until, self.failures = 0.0, 0.0, FAILURES_TO_OPEN - 1
@@ -166,6 +169,7 @@ class Replica:
         """Learn from an attempt; `ticket` None is one that began just now. Returns why it is out from now on, None if it is not."""
         now, old = self.clock(), ticket is not None and ticket.life != self.life
         self.last_outcome = outcome
+        self.answered = self.answered or outcome in ANSWERS
         if refusal is Refusal.FULL or (outcome is Outcome.REJECTED and retry_after is not None):
             self.busy_until = now + min(BUSY_SECONDS if retry_after is None else retry_after, LONGEST_BUSY_SECONDS)
         elif refusal is Refusal.LOADING and not old:
@@ -205,11 +209,18 @@ class Replica:
         self.failures, self.open_until, self.trips, self.trial_until, self.cause = 0, 0.0, 0, 0.0, None
 
     def probe(self, up: bool) -> None:
-        """Take in what GET /health said. One that was down and is back is another process, with a clean slate."""
+        """Take in what GET /health said. One that was down and is back is another process, with a clean slate.
+
+        One probe that failed says less than an answer that came since the one before: a busy server may be late with
+        both. A second in a row does count.
+        """
         if up and self.up is False:
             self.forgive()
             self.life += 1
-        self.up = up
+        spared = not up and self.up is True and self.answered and self.address.url is not None
+        self.answered = False
+        if not spared:
+            self.up = up
 
     def weigh(self, load: Load, good_for: float) -> None:
         """Take in what the server says of its load; it is stale after `good_for` seconds.
