@@ -109,3 +109,66 @@ async def test_a_refusal_carries_the_request_id_of_the_client() -> None:
     assert client.headers[b"x-request-id"] == b"abc-1"
     _, client = await knock(Settings(keys=KEYS), "/v1/models", (b"x-request-id", b"a b"))
     assert client.headers[b"x-request-id"].startswith(b"req-")
+
+
+# /admin.
+
+ADMIN = "key-of-admin"
+HERE = (b"host", b"127.0.0.1:8080")
+
+
+def bearer(key: str) -> tuple[bytes, bytes]:
+    return (b"authorization", b"Bearer " + key.encode())
+
+
+@pytest.mark.parametrize("path", ["/admin", "/admin/", "/admin/experts", "/admin/no/such/path"])
+@pytest.mark.parametrize("keys", [KEYS, {}])
+async def test_admin_asks_for_the_admins_key_and_takes_no_other(path: str, keys: dict[str, str]) -> None:
+    settings = Settings(keys=keys, admin_key=ADMIN)
+    for headers in ([HERE], [HERE, bearer("key-of-a")], [HERE, bearer("wrong")]):
+        inside, client = await knock(settings, path, *headers)
+        assert (inside.calls, client.sent[0]["status"]) == ([], 401)
+    for header in (bearer(ADMIN), (b"x-api-key", ADMIN.encode())):
+        inside, _ = await knock(settings, path, header)
+        assert inside.callers == ["admin"]
+
+
+async def test_the_admins_key_opens_admin_alone() -> None:
+    inside, client = await knock(Settings(keys=KEYS, admin_key=ADMIN), "/v1/models", bearer(ADMIN))
+    assert (inside.calls, client.sent[0]["status"]) == ([], 401)
+
+
+@pytest.mark.parametrize("settings", [
+    Settings(keys=KEYS), Settings(host="10.0.0.5"), Settings(host="gateway.test"), Settings(admin_key="", keys=KEYS)
+])  # fmt: skip
+@pytest.mark.parametrize("header", [HERE, bearer("key-of-a"), bearer("")])
+async def test_without_an_admin_key_admin_is_shut_and_says_how_to_open_it(
+    settings: Settings, header: tuple[bytes, bytes]
+) -> None:
+    inside, client = await knock(settings, "/admin/experts", HERE, header)
+    assert (inside.calls, client.sent[0]["status"]) == ([], 401)
+    error = json.loads(client.sent[1]["body"])["error"]
+    assert "MOE_GATEWAY_ADMIN_KEY" in error["message"]
+    assert error["code"] == "no_admin_key"
+
+
+@pytest.mark.parametrize(
+    "host", [b"127.0.0.1:8080", b"localhost:8080", b"localhost", b"127.0.0.1", b"[::1]:80", b"[::1]"]
+)
+async def test_with_no_key_at_all_admin_is_open_to_this_machine(host: bytes) -> None:
+    inside, _ = await knock(Settings(), "/admin/experts", (b"host", host))
+    assert inside.callers == ["admin"]
+
+
+@pytest.mark.parametrize(
+    "host", [b"evil.test", b"evil.test:8080", b"127.0.0.1.evil.test", b"", b"10.0.0.5:8080", b"\xff"]
+)
+async def test_a_page_that_has_its_own_name_point_here_is_not_let_in(host: bytes) -> None:
+    inside, client = await knock(Settings(), "/admin/experts", (b"host", host))
+    assert (inside.calls, client.sent[0]["status"]) == ([], 401)
+
+
+@pytest.mark.parametrize("path", ["/administrator", "/v1admin", "/x/admin"])
+async def test_what_only_looks_like_admin_is_not(path: str) -> None:
+    inside, _ = await knock(Settings(keys=KEYS, admin_key=ADMIN), path)
+    assert inside.callers == ["anonymous"]
