@@ -41,10 +41,10 @@ class Balancer:
         self, replicas: Sequence[Replica], key: bytes | None = None, tried: Collection[Replica] = ()
     ) -> Replica | None:
         """Of all `replicas` of an expert, the best that may be asked, has room and was not tried; None if there is none."""
-        able = [r for r in replicas if r.available and not r.full and r not in tried]
+        now = replicas[0].clock()
+        able = [r for r in replicas if r.may_be_asked(now) and not r.full and r not in tried]
         if len(able) < 2:
             return able[0] if able else None
-        now = able[0].clock()
         able = [r for r in able if now >= r.busy_until] or able
         work = {r: outstanding(r, now) for r in able}
         chosen = _least(able, work) if key is None else _nearest_within_margin(key, able, work)
@@ -58,12 +58,6 @@ class Balancer:
             if replica.turns < behind:
                 replica.turns = behind
         chosen.turns += 1 / chosen.share
-
-    def order(self, replicas: Sequence[Replica]) -> list[Replica]:
-        """The replicas that may be asked, best first."""
-        first = self.choose(replicas)
-        others = sorted((r for r in replicas if r.available and r is not first), key=lambda r: r.in_flight / r.share)
-        return [first, *others] if first else others
 
 
 def _least(able: Sequence[Replica], work: dict[Replica, float]) -> Replica:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
+from typing import NamedTuple
 
 from gateway.exchange import Outcome
 from gateway.load import Load
@@ -44,8 +45,7 @@ class State(StrEnum):
     SLOW = "slow"
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """A request in flight at a replica: in which of its lives it began, and whether it is the trial of a half-open one."""
 
     life: int
@@ -99,9 +99,13 @@ class Replica:
     def available(self) -> bool:
         """Whether a request may be sent: it has an address, the last probe, if any, found it well, it is not cooling
         down, and is not on trial."""
+        return self.may_be_asked(self.clock())
+
+    def may_be_asked(self, now: float) -> bool:
+        """`available`, for who looks at many at once and knows what time it is."""
         if self.up is False or self.address.url is None:
             return False
-        return not self.open_until or self.clock() >= max(self.open_until, self.trial_until)
+        return not self.open_until or now >= max(self.open_until, self.trial_until)
 
     @property
     def promising(self) -> bool:
