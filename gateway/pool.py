@@ -17,6 +17,7 @@ from gateway.queueing import Line, NoPlaceError, Reason
 from gateway.refusals import Refusal
 from gateway.replica import Replica, Ticket
 from gateway.upstreams.base import Address, FixedAddress
+from gateway.upstreams.litellm.upstream import ProviderAddress
 from router.experts import Expert, ExpertsFile
 
 InFlight = Callable[[str, int], None]
@@ -226,8 +227,7 @@ def _replicas(
     if upstream.embedded is not None:
         addresses = [(workers[upstream.embedded], 1.0, None)]
     elif upstream.litellm is not None:
-        # Where litellm goes is its own affair; what stands here tells it from others.
-        addresses = [(FixedAddress(upstream.base_url or f"litellm:{upstream.litellm}", upstream.api_key), 1.0, None)]
+        addresses = [(ProviderAddress(upstream.litellm, upstream.base_url, upstream.api_key), 1.0, None)]
     else:
         addresses = [(FixedAddress(r.url, upstream.api_key), r.weight, r.max_in_flight) for r in upstream.vllm]
     return [
