@@ -86,11 +86,13 @@ class EventTranslator:
 
     `model` is the name that the client is told; the expert's own where it is None. The count of the input's tokens is in
     message_start where the expert tells it with its first chunk, and in message_delta, at the end, in any case: there
-    clients take it from. After `fail`, or the end, nothing more is given out.
+    clients take it from. After `fail`, or the end, nothing more is given out. `failed` says whether an error event was,
+    for whatever reason: the expert's own error, a chunk that is none, an answer that broke off.
     """
 
     def __init__(self, model: str | None = None) -> None:
         self._model = model
+        self.failed = False
         self._started = self._over = self._finished = self._refused = False
         self._finish: str | None = None
         self._stop: Any = None
@@ -136,7 +138,7 @@ class EventTranslator:
         """The error event with which a stream ends that went wrong; `kind` is one of Anthropic's types of errors."""
         if self._over:
             return b""
-        self._over = True
+        self._over = self.failed = True
         return _event("error", error={"type": kind, "message": message})
 
     def _read(self, chunk: _Chunk, payload: bytes) -> bytes:

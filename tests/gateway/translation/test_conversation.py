@@ -95,7 +95,8 @@ def test_a_call_alone_has_no_content_and_no_input_is_an_empty_object() -> None:
     _, reply, _ = messages(user("q"), assistant([bare]), user([result("r")]))
     assert reply["content"] is None
     assert reply["tool_calls"][0]["function"]["arguments"] == "{}"
-    for nothing in ("", []):
+    empties: list[Any] = ["", []]
+    for nothing in empties:
         assert messages(user("q"), assistant(nothing), user("r"))[1] == {"role": "assistant", "content": ""}
 
 

@@ -262,6 +262,7 @@ def test_a_failure_that_others_see_is_told_once() -> None:
     failure = translator.fail("overloaded_error", "try later")
     with pytest.raises(StreamError, match="try later"):
         Accumulator().read(started + failure)
+    assert translator.failed
     rest = [
         translator.fail("api_error", "x"),
         translator.feed(chunk({"content": "b"})),
@@ -275,6 +276,7 @@ def test_nothing_comes_after_the_end() -> None:
     translator = EventTranslator()
     assert translator.feed(chunk({"content": "a"}, "stop")) + translator.feed(DONE)
     assert [translator.feed(chunk({"content": "b"})), translator.end(), translator.fail("api_error", "x")] == [b""] * 3
+    assert not translator.failed
 
 
 def test_comments_go_through_and_other_events_do_not() -> None:
