@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -28,17 +28,26 @@ from gateway.state import GatewayState
 from gateway.upstreams.base import Address
 from gateway.upstreams.openai import OpenAIUpstream
 from gateway.usage import public_price
+from gateway.workers.lent import LentWorker
 from gateway.workers.supervisor import Worker, embedded_worker
 from router.routing import Router
 
 log = logging.getLogger("moe_gateway")
 
 
-def create_app(settings: Settings, router: Router, on_ready: Callable[[GatewayState], None] | None = None) -> FastAPI:
-    """The gateway as an ASGI application. `on_ready` is called once workers and upstreams are up."""
+def create_app(
+    settings: Settings,
+    router: Router,
+    on_ready: Callable[[GatewayState], None] | None = None,
+    workers: Mapping[str, Worker | LentWorker] | None = None,
+) -> FastAPI:
+    """The gateway as an ASGI application. `on_ready` is called once workers and upstreams are up.
+
+    It launches its workers itself unless they are lent to it.
+    """
     file = router.file
     upstream = OpenAIUpstream()
-    workers = _workers(settings, router)
+    workers = _workers(settings, router) if workers is None else workers
     metrics = Metrics(baseline_of(file, public_price(file.baseline) if file.baseline else None))
     pool = Pool(file, workers, metrics.hold)
     metrics.describe(router, pool.all(), tuple(file.experts))
@@ -48,7 +57,7 @@ def create_app(settings: Settings, router: Router, on_ready: Callable[[GatewaySt
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        health = HealthLoop(upstream, pool.all(), settings.health_interval, on_hung=_replace)
+        health = HealthLoop(upstream, pool.all(), settings.health_interval, on_hung=_replace, on_round=metrics.refresh)
         await upstream.start()
         app.state.starting = asyncio.current_task()
         try:
@@ -69,7 +78,7 @@ def create_app(settings: Settings, router: Router, on_ready: Callable[[GatewaySt
             await upstream.close()
 
     app = FastAPI(title="moe-gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.gateway, app.state.failure, app.state.starting = state, None, None
+    app.state.gateway, app.state.failure, app.state.starting, app.state.draining = state, None, None, False
     chat = ChatCompletions(state.decider, Dispatcher(pool, upstream), observers, settings)
     app.router.routes.append(Route("/v1/chat/completions", chat, methods=["POST"]))
     for module in (models, routing, ops):
@@ -83,7 +92,7 @@ def create_app(settings: Settings, router: Router, on_ready: Callable[[GatewaySt
 
 def _replace(address: Address) -> None:
     """A worker of ours that hangs is killed, and so restarted; what somebody else runs is only left out."""
-    if isinstance(address, Worker):
+    if isinstance(address, Worker | LentWorker):
         address.kill()
 
 

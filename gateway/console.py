@@ -13,11 +13,11 @@ from rich.console import Console
 out, err = Console(), Console(stderr=True)
 
 
-def fail(message: str) -> NoReturn:
-    """Say what is wrong and leave with exit status 1."""
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Say what is wrong and leave with that exit status."""
     for line in message.splitlines():
         err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(1)
+    sys.exit(status)
 
 
 @contextmanager

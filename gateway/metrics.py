@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from gateway import __version__
+from gateway import __version__, metricfiles
 from gateway.exchange import Exchange, Outcome, Phase
 from gateway.replica import Replica, State
 from router.experts import ExpertsFile, Price
@@ -21,26 +20,36 @@ DURATION = (*(0.01 * 2**i for i in range(16)), 600.0)
 OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 ROUTING = (0.00001, 0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 CONFIDENCE = tuple(i / 20 for i in range(1, 21))
+GaugeMode = Literal["livemax", "livesum", "mostrecent"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class _Replicas(Collector):
-    """Whether each replica may be asked, and in which state it is, read when Prometheus asks."""
+class _Replicas:
+    """Whether each replica may be asked, and in which state it is, told when Prometheus asks.
 
-    def __init__(self, replicas: Sequence[Replica]) -> None:
+    Where several processes judge, a replica is up that one of them may ask, and has every state that one of them sees.
+    """
+
+    def __init__(self, replicas: Sequence[Replica], registry: CollectorRegistry) -> None:
         self._replicas = replicas
-
-    def collect(self) -> list[Metric]:
-        family = GaugeMetricFamily("moe_replica_up", "Whether the replica may be asked.", labels=("expert", "replica"))
-        states = GaugeMetricFamily(
-            "moe_replica_state", "1 for the state that the replica is in.", labels=("expert", "replica", "state")
+        self._up = _gauge("moe_replica_up", "Whether the replica may be asked.", ("expert", "replica"), registry)
+        self._states = _gauge(
+            "moe_replica_state", "1 for the state that the replica is in.", ("expert", "replica", "state"), registry
         )
+
+    def refresh(self) -> None:
         for replica in self._replicas:
             expert, current = replica.name.rpartition("-")[0], replica.state
-            family.add_metric([expert, replica.name], float(replica.available))
+            self._up.labels(expert, replica.name).set(replica.available)
             for state in State:
-                states.add_metric([expert, replica.name, state], float(state is current))
-        return [family, states]
+                self._states.labels(expert, replica.name, state).set(state is current)
+
+
+def _gauge(
+    name: str, text: str, labels: Sequence[str], registry: CollectorRegistry, several: GaugeMode = "livemax"
+) -> Gauge:
+    """`several` says what the values of living processes come to where there are several."""
+    return Gauge(name, text, labels, registry=registry, multiprocess_mode=several)
 
 
 class Metrics:
@@ -120,8 +129,8 @@ class Metrics:
         self.fallbacks = Counter(
             "moe_fallbacks", "Moves from one expert to the next.", ("from_expert", "to_expert", "reason"), registry=r
         )
-        self.in_flight = Gauge("moe_requests_in_flight", "Requests that an expert holds.", ("expert",), registry=r)
-        self.queued = Gauge("moe_requests_queued", "Requests that wait for an expert.", ("expert",), registry=r)
+        self.in_flight = _gauge("moe_requests_in_flight", "Requests that an expert holds.", ("expert",), r, "livesum")
+        self.queued = _gauge("moe_requests_queued", "Requests that wait for an expert.", ("expert",), r, "livesum")
         self.queue = Histogram(
             "moe_queue_seconds", "Time in an expert's queue, of those that had to wait.", ("expert",), buckets=DURATION,
             registry=r,
@@ -141,19 +150,21 @@ class Metrics:
         self.stream_errors = Counter(
             "moe_stream_errors", "Streams that failed after content.", ("expert", "kind"), registry=r
         )
-        self.loaded = Gauge(
-            "moe_config_last_success_timestamp_seconds", "When experts.yaml was last loaded.", registry=r
+        self.loaded = _gauge(
+            "moe_config_last_success_timestamp_seconds", "When experts.yaml was last loaded.", (), r, "mostrecent"
         )
-        self.config_info = Gauge("moe_config_info", "The experts.yaml that runs.", ("hash",), registry=r)
-        self.router_info = Gauge("moe_router_info", "The router that runs.", ("artifact", "encoder"), registry=r)
-        Gauge("moe_build_info", "The version that runs.", ("version",), registry=r).labels(__version__).set(1)
+        self.config_info = _gauge("moe_config_info", "The experts.yaml that runs.", ("hash",), r)
+        self.router_info = _gauge("moe_router_info", "The router that runs.", ("artifact", "encoder"), r)
+        _gauge("moe_build_info", "The version that runs.", ("version",), r).labels(__version__).set(1)
+        self._replicas: _Replicas | None = None
 
     def describe(self, router: Router, replicas: Sequence[Replica], expert_ids: Sequence[str]) -> None:
         """Say what runs; called once, when the gateway starts."""
         self.loaded.set_to_current_time()
         self.config_info.labels(router.file.digest).set(1)
         self.router_info.labels(router.artifact.name, router.artifact.manifest.encoder).set(1)
-        self.registry.register(_Replicas(replicas))
+        self._replicas = _Replicas(replicas, self.registry)
+        self.refresh()
         for expert in expert_ids:
             self.in_flight.labels(expert).set(0)
             self.queued.labels(expert).set(0)
@@ -172,10 +183,17 @@ class Metrics:
 
     def on_eject(self, expert: str, replica: str, cause: str) -> None:
         self.ejections.labels(expert, replica, cause).inc()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at what is not told to us when it changes: for processes that are asked for our metrics in our place."""
+        if self._replicas is not None:
+            self._replicas.refresh()
 
     def exposition(self) -> bytes:
-        """Everything, in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """Everything that this process counts, or all of several do, in Prometheus' text format."""
+        self.refresh()
+        return metricfiles.exposition() if metricfiles.shared() else generate_latest(self.registry)
 
     def observe(self, exchange: Exchange) -> None:
         """Count one finished exchange."""

@@ -10,17 +10,35 @@ from pathlib import Path
 
 from gateway.errors import SettingsError
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
 
 
 @dataclass(frozen=True)
 class Settings:
     """`keys` maps the name of each key to the key; with none set every caller may use /v1. `admin_key` opens /admin.
-    Sizes are in bytes."""
+    Sizes are in bytes, times in seconds.
+
+    Where `uds` is set it is listened on in place of `host` and `port`; `uds_mode` is the mode of its file. `max_connections` is
+    of each process, and None is as many as it may have files open for. On a signal to end, it listens for `drain_delay` more;
+    what is then in flight has `drain_seconds`.
+    """
 
     config: Path = Path("experts.yaml")
     host: str = "127.0.0.1"
     port: int = 8080
+    uds: Path | None = None
+    uds_mode: int = 0o600
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    processes: int = 1
+    backlog: int = 2048
+    max_connections: int | None = None
+    max_header_bytes: int = 64 * KIB
+    header_seconds: float = 10.0
+    keep_alive_seconds: float = 75.0
+    drain_delay: float = 0.0
+    drain_seconds: float = 30.0
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     admin_key: str | None = field(default=None, repr=False)
     protect_metrics: bool = False
@@ -54,7 +72,7 @@ def check_exposure(settings: Settings) -> None:
     """Raises SettingsError where no key is set and the gateway would listen to other machines, or protect its metrics."""
     if settings.protect_metrics and not settings.keys:
         raise SettingsError("--protect-metrics needs keys to ask for; set MOE_GATEWAY_KEYS=name:key")
-    if settings.keys or is_loopback(settings.host):
+    if settings.keys or settings.uds is not None or is_loopback(settings.host):
         return
     raise SettingsError(
         f"refusing to listen on {settings.host} with no key set: anyone who reaches it could use your models. "

@@ -11,6 +11,7 @@ from gateway.exchange import Observer
 from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.settings import Settings
+from gateway.workers.lent import LentWorker
 from gateway.workers.supervisor import Worker
 from router.experts import ExpertsFile
 
@@ -22,6 +23,6 @@ class GatewayState:
     decider: Decider
     pool: Pool
     metrics: Metrics
-    workers: Mapping[str, Worker]
+    workers: Mapping[str, Worker | LentWorker]
     observers: tuple[Observer, ...] = ()
     started: int = field(default_factory=lambda: int(time.time()))

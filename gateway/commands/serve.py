@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,7 +13,9 @@ from rich.table import Table
 from gateway import __version__
 from gateway.commands.shared import DEFAULT_CONFIG, Config, State, read_config, state_folder, warn
 from gateway.console import fail, out, shown_progress
+from gateway.errors import SettingsError
 from gateway.settings import (
+    KIB,
     MIB,
     Settings,
     admin_key_from_environment,
@@ -22,65 +25,127 @@ from gateway.settings import (
 )
 from router.experts import ExpertsFile
 
+CALLED_WRONGLY = 2
+
+
+def _option(name: str, help_text: str, **bounds: Any) -> Any:
+    """An option and its environment variable."""
+    variable = "MOE_GATEWAY_" + name.removeprefix("--").replace("-", "_").upper()
+    return typer.Option(name, envvar=variable, help=help_text, **bounds)
+
 
 def serve(
     config: Config = DEFAULT_CONFIG,
-    host: Annotated[str, typer.Option(envvar="MOE_GATEWAY_HOST", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="MOE_GATEWAY_PORT", min=0, max=65535)] = 8080,
+    host: Annotated[str, _option("--host", "Where to listen; :: is every address of IPv4 and IPv6.")] = "127.0.0.1",
+    port: Annotated[int, _option("--port", "0 lets the system choose one.", min=0, max=65535)] = 8080,
+    uds: Annotated[Path | None, _option("--uds", "Listen on this Unix socket, and on no port.")] = None,
+    uds_mode: Annotated[str, _option("--uds-mode", "Who may use the Unix socket, as chmod writes it.")] = "600",
+    tls_cert: Annotated[Path | None, _option("--tls-cert", "Certificate and its chain, PEM; needs --tls-key.")] = None,
+    tls_key: Annotated[Path | None, _option("--tls-key", "Private key, PEM, with no password.")] = None,
+    processes: Annotated[int, _option("--processes", "How many processes serve.", min=1, max=256)] = 1,
     state: State = None,
-    protect_metrics: Annotated[
-        bool, typer.Option(envvar="MOE_GATEWAY_PROTECT_METRICS", help="/metrics asks for a key too.")
-    ] = False,
-    max_body_mib: Annotated[int, typer.Option(envvar="MOE_GATEWAY_MAX_BODY_MIB", min=1, help="Largest body.")] = 32,
+    protect_metrics: Annotated[bool, _option("--protect-metrics", "/metrics asks for a key too.")] = False,
+    max_body_mib: Annotated[int, _option("--max-body-mib", "Largest body.", min=1)] = 32,
+    max_header_kib: Annotated[int, _option("--max-header-kib", "Largest request line and headers.", min=1)] = 64,
+    max_connections: Annotated[
+        int | None, _option("--max-connections", "Open at once, each process; as many as it may open files for.", min=1)
+    ] = None,
+    backlog: Annotated[int, _option("--backlog", "Connections that wait to be taken.", min=1)] = 2048,
+    keep_alive: Annotated[
+        float, _option("--keep-alive", "Seconds a connection may rest between requests.", min=0)
+    ] = 75,
+    drain_delay: Annotated[
+        float, _option("--drain-delay", "Seconds to go on listening after SIGTERM, while /ready says 503.", min=0)
+    ] = 0,
+    drain_seconds: Annotated[
+        float, _option("--drain-seconds", "Seconds that requests in flight have to end after that.", min=0)
+    ] = 30,
 ) -> None:
     """Start the gateway.
 
+    SIGTERM lets what is in flight end; a second one does not wait for it.
+
     Example: moe-gateway serve --config experts.yaml --port 8080
     """
-    from gateway.serving import run
-
-    keys = keys_from_environment()
     settings = Settings(
         config=config,
         host=host,
         port=port,
-        keys=keys,
+        uds=uds,
+        uds_mode=_mode(uds_mode),
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        processes=processes,
+        keys=keys_from_environment(),
         admin_key=admin_key_from_environment(),
         protect_metrics=protect_metrics,
         max_body_bytes=max_body_mib * MIB,
+        max_header_bytes=max_header_kib * KIB,
+        max_connections=max_connections,
+        backlog=backlog,
+        keep_alive_seconds=keep_alive,
+        drain_delay=drain_delay,
+        drain_seconds=drain_seconds,
         state=state_folder(config, state),
     )
     check_exposure(settings)
+    _check_tls(settings)
     file = read_config(config)
     warn(file)
-    with bound_socket(host, port) as listener, shown_progress() as progress:
-        run(settings, file, listener, progress, _banner)
+    _serve(settings, file)
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
-    """Bound, not yet listening; taken before anything slow, so that a port in use is told at once."""
+def _serve(settings: Settings, file: ExpertsFile) -> None:
+    # A variable that is left of another program would send this one's metrics into that one's folder.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    from gateway.sockets import bound
+    from gateway.workers import embedded
+
+    if any(expert.stand_in for expert in file.experts.values()) and (lacking := embedded.missing()):
+        raise SettingsError(lacking)
+    with bound(settings) as sockets:
+        if settings.processes > 1:
+            from gateway.processes import supervise
+
+            supervise(settings, file, sockets, _banner)
+            return
+        from gateway.serving import run
+
+        with shown_progress() as progress:
+            run(settings, file, sockets, progress, _banner)
+
+
+def _mode(written: str) -> int:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except socket.gaierror:
-        fail(f"{host} is not an address of this machine")
-    except PermissionError:
-        fail(f"port {port} may not be used by this user; choose one from 1024 on with --port")
-    except OSError as error:
-        fail(f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port, or stop what uses it")
-    return listener
+        mode = int(written, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        fail(f"--uds-mode: {written!r} is no mode such as 660", CALLED_WRONGLY)
+    return mode
+
+
+def _check_tls(settings: Settings) -> None:
+    if settings.tls_cert is None and settings.tls_key is None:
+        return
+    from gateway.tls import tls_context
+
+    try:
+        tls_context(settings.tls_cert, settings.tls_key)
+    except SettingsError as error:
+        fail(str(error), CALLED_WRONGLY)
 
 
 def _banner(settings: Settings, file: ExpertsFile, seconds: float) -> None:
     """One screen: where it listens, who answers, what to try."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"http://{host}:{settings.port}"
+    address = f"{'https' if settings.tls_cert else 'http'}://{host}:{settings.port}"
+    place = f"{address}/v1" if settings.uds is None else f"{settings.uds}"
+    by = f", {settings.processes} processes" if settings.processes > 1 else ""
     out.print(
-        f"\n[b]moe-gateway {__version__}[/b] answers at [b]{address}/v1[/b] (ready in {seconds:.1f} s)\n",
-        highlight=False,
-    )
+        f"\n[b]moe-gateway {__version__}[/b] answers at [b]{escape(place)}[/b] (ready in {seconds:.1f} s{by})\n",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
     table = Table("expert", "domains", "model", "served by", box=None, pad_edge=False)
     for name, expert in file.experts.items():
         domains = ", ".join(f"{d} {q:g}" for d, q in expert.domains.items())
@@ -92,11 +157,16 @@ def _banner(settings: Settings, file: ExpertsFile, seconds: float) -> None:
             "\n[yellow]Stand-ins are one small embedded model: fit to try the gateway, not to judge its answers by.\n"
             f"Real specialists are ready to uncomment in {escape(str(settings.config))}.[/yellow]", highlight=False,
         )  # fmt: skip
+    socket = f"--unix-socket {settings.uds} " if settings.uds is not None else ""
+    base = address if settings.uds is None else f"{address.partition('://')[0]}://localhost"
     key = "" if not settings.keys else " -H 'Authorization: Bearer YOUR_KEY'"
     request = '{"model": "auto", "stream": true, "messages": [{"role": "user", "content": "Why do leaves turn red?"}]}'
     out.print("\nTry it:", highlight=False)
     out.print(
-        f"  curl -N {address}/v1/chat/completions{key} -d '{request}'\n", highlight=False, soft_wrap=True, markup=False
-    )
-    if not is_loopback(settings.host):
-        out.print("It is reachable from other machines: put TLS in front of it.", highlight=False)
+        f"  curl -N {socket}{base}/v1/chat/completions{key} -d '{request}'\n",
+        highlight=False, soft_wrap=True, markup=False,
+    )  # fmt: skip
+    if settings.uds is None and settings.tls_cert is None and not is_loopback(settings.host):
+        out.print(
+            "It is reachable from other machines: put TLS in front of it, or give it --tls-cert.", highlight=False
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -30,13 +31,15 @@ async def health(request: Request) -> dict[str, Any]:
 @routes.head("/ready", include_in_schema=False)
 @routes.get("/ready")
 async def ready(request: Request, response: Response) -> dict[str, Any]:
-    """200 when a router is loaded and one expert or more can answer, else 503."""
+    """200 when a router is loaded, one expert or more can answer, and the gateway is not about to end; else 503."""
     state: GatewayState = request.app.state.gateway
     experts = {expert: "ready" if state.pool.ready(expert) else "down" for expert in state.file.experts}
-    able = "ready" in experts.values()
-    response.status_code = 200 if able else 503
+    status = "ready" if "ready" in experts.values() else "unavailable"
+    if request.app.state.draining:
+        status = "draining"
+    response.status_code = 200 if status == "ready" else 503
     return {
-        "status": "ready" if able else "unavailable",
+        "status": status,
         "router": state.decider.router.artifact.name,
         "experts": experts,
     }
@@ -46,4 +49,6 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     state: GatewayState = request.app.state.gateway
-    return Response(state.metrics.exposition(), headers={"content-type": CONTENT_TYPE})
+    # In a thread: of several processes it reads the files of all.
+    text = await asyncio.to_thread(state.metrics.exposition)
+    return Response(text, headers={"content-type": CONTENT_TYPE})
