@@ -14,15 +14,17 @@ from starlette.routing import Route
 from gateway import __version__, logs, tracing
 from gateway.asgi import request_id
 from gateway.deciding import Decider
+from gateway.discovery import Discovery
 from gateway.dispatch import Dispatcher
-from gateway.errors import GatewayError, InternalError, MethodError, NotFoundError
+from gateway.errors import GatewayError, InternalError, MethodError, NotFoundError, shape_of
 from gateway.fleet import FleetWatch
 from gateway.guard import Guard
 from gateway.health import HealthLoop
 from gateway.metrics import Metrics, baseline_of
 from gateway.pool import Pool
 from gateway.routes import models, ops, routing
-from gateway.routes.openai import ChatCompletions
+from gateway.routes.carried import KINDS, Carried
+from gateway.serves import Serves
 from gateway.settings import Settings
 from gateway.state import GatewayState
 from gateway.upstreams.base import Address
@@ -50,19 +52,28 @@ def create_app(
     workers = _workers(settings, router) if workers is None else workers
     metrics = Metrics(baseline_of(file, public_price(file.baseline) if file.baseline else None))
     pool = Pool(file, workers, metrics.hold)
+    serves = Serves(file.experts)
     metrics.describe(router, pool.all(), tuple(file.experts))
     fleet = FleetWatch(pool)
     observers = (metrics.observe, fleet.observe, logs.write, *tracing.observers())
-    state = GatewayState(settings, file, Decider(router, fleet), pool, metrics, workers, observers)
+    state = GatewayState(settings, file, Decider(router, fleet, serves=serves), pool, metrics, workers, observers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        health = HealthLoop(upstream, pool.all(), settings.health_interval, on_hung=_replace, on_round=metrics.refresh)
+        discovery = Discovery(upstream, serves)
+
+        def looked() -> None:
+            pool.refresh()
+            metrics.refresh()
+            discovery.refresh(file.experts, pool.replicas)
+
+        health = HealthLoop(upstream, pool.all(), settings.health_interval, on_hung=_replace, on_round=looked)
         await upstream.start()
         app.state.starting = asyncio.current_task()
         try:
             await asyncio.gather(*(worker.start() for worker in workers.values()))
             await health.probe()
+            await discovery.settled()
             health.start()
             if on_ready:
                 on_ready(state)
@@ -73,14 +84,17 @@ def create_app(
             raise
         finally:
             await health.stop()
+            discovery.close()
             state.decider.close()
             await asyncio.gather(*(worker.stop() for worker in workers.values()))
             await upstream.close()
 
     app = FastAPI(title="moe-gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.gateway, app.state.failure, app.state.starting, app.state.draining = state, None, None, False
-    chat = ChatCompletions(state.decider, Dispatcher(pool, upstream), observers, settings)
-    app.router.routes.append(Route("/v1/chat/completions", chat, methods=["POST"]))
+    dispatcher = Dispatcher(pool, upstream, serves)
+    for path, kind in KINDS.items():
+        carried = Carried(kind, state.decider, dispatcher, observers, settings)
+        app.router.routes.append(Route(path, carried, methods=["POST"]))
     for module in (models, routing, ops):
         app.include_router(module.routes)
     app.add_exception_handler(GatewayError, _gateway_error)
@@ -103,7 +117,8 @@ def _workers(settings: Settings, router: Router) -> dict[str, Worker]:
 
 def _answer(request: Request, error: GatewayError) -> Response:
     headers = {"x-request-id": request_id(dict(request.scope["headers"])), **error.headers}
-    return Response(error.body(), error.status, headers, media_type="application/json")
+    body = shape_of(request.url.path).body(error)
+    return Response(body, error.status, headers, media_type="application/json")
 
 
 async def _gateway_error(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from gateway.errors import BodyTooLargeError, GatewayError, InternalError, RequestTimeoutError
+from gateway.errors import OPENAI, BodyTooLargeError, GatewayError, InternalError, RequestTimeoutError, Shape
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -91,11 +91,11 @@ async def respond(send: Send, status: int, headers: Mapping[str, str], body: byt
     await send({"type": "http.response.body", "body": body})
 
 
-async def respond_error(send: Send, error: Exception, headers: Mapping[str, str]) -> None:
-    """An error in OpenAI's shape. What is not a GatewayError is a fault of ours, of which the client learns nothing."""
+async def respond_error(send: Send, error: Exception, headers: Mapping[str, str], shape: Shape = OPENAI) -> None:
+    """An error. What is not a GatewayError is a fault of ours, of which the client learns nothing."""
     if not isinstance(error, GatewayError):
         error = InternalError("The gateway failed; its log has more under this request id.")
-    await respond(send, error.status, {**headers, **error.headers}, error.body())
+    await respond(send, error.status, {**headers, **error.headers}, shape.body(error))
 
 
 def header_value(value: str) -> str:

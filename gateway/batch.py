@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from gateway.errors import BadRequestError
-from gateway.schema import Chat, text_query
+from gateway.requests.chat import Chat
+from gateway.requests.routed import text_query
 from router.decision import Decision, Query
 from router.routing import Router
 

@@ -15,6 +15,8 @@ from functools import partial
 
 from gateway.errors import BadRequestError, BusyError, InternalError, NotFoundError
 from gateway.exchange import Exchange
+from gateway.requests.base import ModelRequest
+from gateway.serves import Serves
 from router.decision import NO_OVERRIDES, Decision, Overrides, Query
 from router.errors import ExtensionError, NoExpertError
 from router.explaining.explain import Explainer
@@ -35,7 +37,17 @@ POLICY, DOMAIN, MAX_COST = "x-moe-policy", "x-moe-domain", "x-moe-max-cost-usd"
 LACKING = {
     "context_window": ("messages", "context_length_exceeded"),
     "max_cost_usd": (MAX_COST, "max_cost_exceeded"),
+    "endpoint": ("model", "unsupported_endpoint"),
+    "state": ("previous_response_id", "unsupported_capability"),
+    "n": ("n", "unsupported_capability"),
+    "logprobs": ("logprobs", "unsupported_capability"),
+    "tools": ("tools", "unsupported_capability"),
+    "json_schema": ("response_format", "unsupported_capability"),
 }
+STATELESS = (
+    "No expert here keeps responses, so that previous_response_id, conversation and background mean nothing to them: "
+    "send the whole conversation as input. The operator declares an expert that does with capabilities: [state]."
+)
 _DECIMAL = re.compile(r"(\d{1,12}(\.\d{0,12})?|\.\d{1,12})(e-?\d{1,2})?", re.IGNORECASE | re.ASCII)
 
 
@@ -100,7 +112,7 @@ class Batcher:
 class Decider:
     """One router and the thread in which its encoder works (the encoder lets go of the interpreter's lock meanwhile).
 
-    `fleet` tells how the experts do at the moment, `clock` the time in seconds.
+    `fleet` tells how the experts do at the moment, `clock` the time in seconds, `serves` which endpoints the experts have.
     """
 
     def __init__(
@@ -108,8 +120,10 @@ class Decider:
         router: Router,
         fleet: Callable[[], Fleet] = lambda: EMPTY_FLEET,
         clock: Callable[[], float] = time.perf_counter,
+        serves: Serves | None = None,
     ) -> None:
         self.router, self._fleet, self._clock = router, fleet, clock
+        self._serves = serves or Serves(router.file.experts)
         self._batcher = Batcher(lambda queries: router.decide_many(queries, fleet()))
         self._explainer = Explainer(router)
         # One at a time, and in a thread of their own: an explanation reads a text dozens of times, and decisions must not wait.
@@ -125,6 +139,23 @@ class Decider:
         decided = await self._decided(query)
         return replace(decided, seconds=self._clock() - started)
 
+    async def decide_for(self, request: ModelRequest, overrides: Overrides) -> Decision:
+        """Who answers a request, among the experts that serve its endpoint. Raises as `decide` does."""
+        unable = self._serves.unable(request)
+        query = replace(request.query(overrides), endpoint=request.endpoint, unable=unable)
+        if request.interchangeable or self.router.resolve(query.requested_model) not in POLICIES:
+            return await self.decide(query)
+        able = [expert for expert in self.router.file.experts if expert not in unable]
+        if len({self.router.file.experts[expert].model for expert in able}) > 1:
+            raise BadRequestError(
+                f"The answers of different models to this are not to be compared or mixed, so that {request.endpoint} is "
+                f"not routed: name a model, one of {', '.join(able)}.",
+                param="model",
+                code="model_required",
+            )
+        decision = await self.decide(replace(query, requested_model=able[0]) if able else query)
+        return replace(decision, reason="only_capable")
+
     async def _decided(self, query: Query) -> Decision:
         """The router's decision, with its share of the router's time. Raises as `decide` does."""
         target = self.router.resolve(query.requested_model)
@@ -136,7 +167,8 @@ class Decider:
             return self.router.quick(query, self._fleet()) or await self._batcher.ask(query)
         except NoExpertError as error:
             param, code = LACKING.get(error.lacking, ("messages", "unsupported_capability"))
-            raise BadRequestError(str(error), param=param, code=code) from None
+            message = STATELESS if error.lacking == "state" else str(error)
+            raise BadRequestError(message, param=param, code=code) from None
         except ExtensionError as error:
             raise _policy_failed(error) from None
 

@@ -1,6 +1,6 @@
 """Walks a decision and its fallbacks until an expert answers.
 
-What an upstream's failure does before any content was sent:
+What an upstream's failure does before any content was sent (all of it: docs/failures.md):
 
     refused, reset, time-out, 5xx, error event   next replica, then next expert; at the end 502, 503 or 504
     401, 403, 404                                next; at the end 502 and a loud log: our configuration is wrong
@@ -12,238 +12,182 @@ What an upstream's failure does before any content was sent:
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-import msgspec
-
-from gateway.balancing import Balancer
-from gateway.errors import UpstreamGatewayError, error_body
-from gateway.exchange import Exchange, Outcome, Phase
-from gateway.health import Replica
-from gateway.pool import Pool
-from gateway.relay import Relay
-from gateway.schema import Chat
-from gateway.upstreams.base import Reply, Upstream, UpstreamError
-from gateway.usage import read_usage
+from gateway.affinity import affinity_key
+from gateway.attempt import Answer, Ask, Attempt, Failed
+from gateway.budget import RetryBudget
+from gateway.errors import UpstreamGatewayError
+from gateway.exchange import Exchange, Phase
+from gateway.hedging import Hedges
+from gateway.pool import Place, Pool
+from gateway.queueing import NoPlaceError
+from gateway.replica import Replica
+from gateway.requests.base import Wire
+from gateway.serves import Serves
+from gateway.upstreams.base import Upstream
 from router.decision import Decision
-from router.experts import Expert
-
-log = logging.getLogger("moe_gateway")
 
 MAX_ATTEMPTS = 8  # for one request over all experts: a failing fleet is not to be asked for ever
-RETRY_AFTER = "5"
-# Headers of an answer that its reader needs; everything else of the upstream's stays behind.
-PASSED_HEADERS = ("content-type", "retry-after", "retry-after-ms", "x-should-retry")
-TOO_LONG = ("context length", "context size", "context window", "exceed_context_size", "context_length_exceeded")
 
 
-@dataclass
-class Answer:
-    """What goes to the client: `body`, or `relay` where it is streamed. To be closed, whatever happens."""
+@dataclass(slots=True)
+class Walk:
+    """One request's way along the experts that may answer it, and what was learnt on it."""
 
-    status: int
-    headers: dict[str, str]
-    body: bytes = b""
-    relay: Relay | None = None
-    held: ExitStack = field(default_factory=ExitStack, repr=False)
+    exchange: Exchange
+    ask: Ask
+    chain: tuple[str, ...]
+    wires: Mapping[str, Wire]
+    tried: set[Replica] = field(default_factory=set)
+    last: Failed | None = None
 
     @property
-    def outcome(self) -> Outcome:
-        """How the attempt came out; a stream that was not relayed to the end of its answer was given up by the client."""
-        if self.relay is not None:
-            return self.relay.outcome or (Outcome.OK if self.relay.complete else Outcome.CANCELLED)
-        return Outcome.OK if self.status < 400 else Outcome.CLIENT_ERROR
-
-    def close(self) -> None:
-        """Give back the connection and the place in flight. May be called twice."""
-        self.held.close()
-
-
-@dataclass
-class Failed(Exception):  # noqa: N818 - not an error yet: another attempt may do better
-    """An attempt after which another may be made; status, message and headers are the client's if none is.
-
-    `passed` is set where only an expert with a larger window can do better: the answer to give when there is none.
-    """
-
-    outcome: Outcome
-    status: int
-    message: str
-    headers: dict[str, str] = field(default_factory=dict)
-    passed: Answer | None = None
-    reset: bool = False
+    def over(self) -> bool:
+        return len(self.exchange.attempts) >= MAX_ATTEMPTS
 
 
 class Dispatcher:
-    def __init__(self, pool: Pool, upstream: Upstream) -> None:
-        self._pool, self._upstream, self._balancer = pool, upstream, Balancer()
+    def __init__(self, pool: Pool, upstream: Upstream, serves: Serves, budget: RetryBudget | None = None) -> None:
+        self._pool, self._upstream, self._serves = pool, upstream, serves
+        self._experts = pool.file.experts
+        self._budget, self._hedges = budget or RetryBudget(), Hedges(self._experts)
 
-    async def chat(self, exchange: Exchange, chat: Chat, decision: Decision) -> Answer:
+    async def answer(self, exchange: Exchange, ask: Ask, decision: Decision) -> Answer:
         """The first usable answer. Raises UpstreamGatewayError where no expert gives one."""
         exchange.phase = Phase.WAITING
-        last: Failed | None = None
-        for expert_id in (decision.expert, *decision.fallbacks):
-            if self._pool.full(expert_id) or (last and last.passed and not self._is_larger(expert_id, exchange)):
+        walk = self._begin(exchange, ask, decision)
+        answer = await self._along(walk)
+        if answer is None and walk.last is None:
+            place = await self._wait(walk)
+            answer = await self._at(walk, place) or await self._along(walk)
+        if answer is not None:
+            return answer
+        if walk.last is not None and walk.last.passed is not None:
+            return walk.last.passed
+        raise self._gave_up(walk)
+
+    def _begin(self, exchange: Exchange, ask: Ask, decision: Decision) -> Walk:
+        """The experts that serve the endpoint; of other models none where their answers would be of no use."""
+        wires, model = {}, self._experts[decision.expert].model
+        for expert in (decision.expert, *decision.fallbacks):
+            wire = self._serves.wire(expert, ask.request)
+            if wire is not None and (ask.request.interchangeable or self._experts[expert].model == model):
+                wires[expert] = wire
+        return Walk(exchange, ask, tuple(wires), wires)
+
+    async def _along(self, walk: Walk) -> Answer | None:
+        """Every replica that has room, of one expert after the other; None where none answers."""
+        for expert in walk.chain:
+            if self._is_too_small(walk, expert):
                 continue
-            for replica in self._balancer.order(self._pool.replicas[expert_id]):
-                try:
-                    return await self._attempt_and_again(exchange, chat, expert_id, replica)
-                except Failed as failed:
-                    last = failed
-                if last.passed or len(exchange.attempts) >= MAX_ATTEMPTS:
+            again = False
+            while not walk.over and (place := self._place(walk, expert, again)) is not None:
+                again = True
+                if (answer := await self._at(walk, place)) is not None:
+                    return answer
+                if walk.last is not None and walk.last.passed is not None:
                     break
-            if len(exchange.attempts) >= MAX_ATTEMPTS:
-                break
-        if last is not None and last.passed is not None:
-            return last.passed
-        raise self._gave_up(last, decision)
+        return None
 
-    def _is_larger(self, expert_id: str, exchange: Exchange) -> bool:
-        """Whether the expert's context window is larger than that of the expert tried last."""
-        experts = self._pool.file.experts
-        window, tried = (experts[e].context_window for e in (expert_id, exchange.attempts[-1].expert))
-        return (window or math.inf) > (tried or math.inf)
+    def _place(self, walk: Walk, expert: str, again: bool) -> Place | None:
+        """A place at a replica that was not tried yet, held; `again` where the expert was asked already."""
+        place = self._pool.take(expert, self._key(walk, expert), walk.tried)
+        if place is not None and again and not self._budget.spend(expert):
+            place.release()
+            return None
+        if place is not None and not again:
+            self._budget.request(expert)
+        return place
 
-    async def _attempt_and_again(self, exchange: Exchange, chat: Chat, expert_id: str, replica: Replica) -> Answer:
+    async def _wait(self, walk: Walk) -> Place:
+        """A place as soon as there is one. Raises UpstreamGatewayError."""
         try:
-            return await self._attempt(exchange, chat, expert_id, replica)
-        except Failed as failed:
-            if not failed.reset or len(exchange.attempts) >= MAX_ATTEMPTS:
-                raise
-        # A server may close a kept connection in the moment in which we write to it. Nothing was answered: ask once more.
-        return await self._attempt(exchange, chat, expert_id, replica, fresh=True)
+            with walk.exchange.waiting():
+                return await self._pool.wait(walk.chain, self._key(walk, walk.chain[0]), walk.tried)
+        except NoPlaceError as error:
+            message = f"{walk.chain[0]} and its fallbacks are full or down; retry in {error.retry_after} s."
+            headers = {"retry-after": str(error.retry_after)}
+            raise UpstreamGatewayError(503, message, code="no_expert_available", headers=headers) from None
 
-    async def _attempt(
-        self, exchange: Exchange, chat: Chat, expert_id: str, replica: Replica, fresh: bool = False
-    ) -> Answer:
-        expert = self._pool.file.experts[expert_id]
-        exchange.begin(expert_id, expert)
-        attempt = exchange.attempt(expert_id, replica.name)
+    def _key(self, walk: Walk, expert: str) -> bytes | None:
+        return affinity_key(self._experts[expert].affinity, walk.ask.session, walk.ask.request.affinity)
 
-        def end(outcome: Outcome) -> None:
-            exchange.end_attempt(attempt, outcome)
-            replica.note(outcome)
+    def _is_too_small(self, walk: Walk, expert: str) -> bool:
+        """Whether the prompt was too long for an expert whose context window is as large."""
+        if walk.last is None or walk.last.passed is None:
+            return False
+        window, tried = (self._experts[e].context_window for e in (expert, walk.exchange.attempts[-1].expert))
+        return (window or math.inf) <= (tried or math.inf)
 
+    async def _at(self, walk: Walk, place: Place) -> Answer | None:
+        """The answer at a place, or at a second one where the first is late and the expert hedges."""
+        delay = self._hedges.delay(place.expert, walk.ask.request.stream)
+        if delay is None:
+            return await self._tried(walk, place)
+        first = asyncio.ensure_future(self._tried(walk, place))
+        running = {first}
+        try:
+            await asyncio.wait(running, timeout=delay)
+            if not first.done() and (second := self._place(walk, place.expert, again=True)) is not None:
+                running.add(asyncio.ensure_future(self._tried(walk, second)))
+            return await self._first_answer(walk, running)
+        finally:
+            await _give_up(running)
+
+    async def _first_answer(self, walk: Walk, running: set[asyncio.Task[Answer | None]]) -> Answer | None:
+        """The first answer; None where all end without one."""
+        while running:
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                running.discard(task)
+                if (answer := task.result()) is not None:
+                    return answer
+        return None
+
+    async def _tried(self, walk: Walk, place: Place) -> Answer | None:
+        """An attempt at a place, and a second one there where a kept connection was closed as we wrote to it."""
+        walk.tried.add(place.replica)
+        attempt = Attempt(
+            self._upstream, walk.exchange, walk.ask, walk.wires[place.expert], self._experts[place.expert], place
+        )
+        started = time.perf_counter()
         with ExitStack() as held:
-            held.enter_context(self._pool.holding(expert_id, replica))
+            held.enter_context(place)
             try:
-                answer = await self._ask(exchange, chat, expert, replica, held, fresh)
-            except UpstreamError as error:
-                end(error.outcome)
-                raise _failed(error, expert_id) from None
+                try:
+                    answer = await attempt.make()
+                except Failed as failed:
+                    if not failed.reset or walk.over or not self._budget.spend(place.expert):
+                        raise
+                    answer = await attempt.make(fresh=True)  # nothing was answered: ask once more
             except Failed as failed:
-                end(failed.outcome)
-                if failed.outcome is Outcome.REJECTED and failed.status == 502:
-                    log.error(
-                        "upstream refused our request: check its key, model and path", extra={"replica": replica.name}
-                    )
-                raise
-            held.callback(lambda: end(answer.outcome))
+                walk.last = failed
+                place.note(failed.outcome, failed.refusal, failed.retry_after)
+                return None
+            walk.exchange.answered_by(attempt.record)
+            self._hedges.learn(place.expert, walk.ask.request.stream, time.perf_counter() - started)
+            held.callback(lambda: place.note(answer.outcome))
+            held.enter_context(answer.held)
             answer.held = held.pop_all()
         return answer
 
-    async def _ask(
-        self, exchange: Exchange, chat: Chat, expert: Expert, replica: Replica, held: ExitStack, fresh: bool
-    ) -> Answer:
-        body = chat.upstream_body(expert.model, expert.defaults)
-        headers = {"x-request-id": exchange.id, "accept": "text/event-stream" if chat.stream else "application/json"}
-        timeouts = expert.timeouts
-        # The headers of an answer in one piece come when it is complete, so only the total bounds them.
-        async with _waiting(exchange, timeouts.first_byte if chat.stream else timeouts.total):
-            reply = await self._upstream.post(replica.address, "/chat/completions", body, headers, timeouts, fresh)
-        held.callback(reply.close)
-        passed = {name: reply.headers[name] for name in PASSED_HEADERS if name in reply.headers}
-        events = passed.get("content-type", "").lower().startswith("text/event-stream")
-        if reply.status < 300 and events and not chat.stream:
-            raise UpstreamError(Outcome.SERVER_ERROR, "it streamed an answer that was to come in one piece")
-        if reply.status < 300 and events:
-            relay = Relay(reply, exchange, timeouts, hide_usage=not chat.wants_usage)
-            await relay.first()
-            return Answer(reply.status, passed, relay=relay)
-        async with _waiting(exchange, timeouts.total):
-            content = await reply.read()
-        if reply.status >= 300:
-            return _passed_or_failed(reply, content, passed)
-        if b'"error"' in content[:200] and _error_message(content) is not None:
-            raise UpstreamError(Outcome.SERVER_ERROR, "it reported an error as an answer")
-        exchange.usage = read_usage(content)
-        exchange.token()
-        return Answer(reply.status, passed, content)
-
-    def _gave_up(self, last: Failed | None, decision: Decision) -> UpstreamGatewayError:
-        if last is not None:
-            return UpstreamGatewayError(
-                last.status, last.message, code=f"upstream_{last.outcome}", headers=last.headers
-            )
-        waits = (r.retry_after for e in (decision.expert, *decision.fallbacks) for r in self._pool.replicas[e])
-        seconds = math.ceil(min(waits, default=0)) or RETRY_AFTER
-        message = f"{decision.expert} and its fallbacks are down or full; retry in {seconds} s."
-        return UpstreamGatewayError(503, message, code="no_expert_available", headers={"retry-after": str(seconds)})
+    def _gave_up(self, walk: Walk) -> UpstreamGatewayError:
+        last = walk.last
+        if last is None:
+            raise RuntimeError("gave up without a failure")
+        return UpstreamGatewayError(last.status, last.message, code=f"upstream_{last.outcome}", headers=last.headers)
 
 
-@asynccontextmanager
-async def _waiting(exchange: Exchange, seconds: float) -> AsyncIterator[None]:
-    """Wait for the upstream, so long and no longer. Raises UpstreamError."""
-    try:
-        with exchange.waiting():
-            async with asyncio.timeout(seconds):
-                yield
-    except TimeoutError:
-        raise UpstreamError(Outcome.TIMEOUT, "it did not answer in time") from None
-
-
-def _failed(error: UpstreamError, expert_id: str) -> Failed:
-    status = 504 if error.outcome is Outcome.TIMEOUT else 502
-    return Failed(error.outcome, status, f"The expert {expert_id} failed: {error}.", reset=error.reset)
-
-
-def _passed_or_failed(reply: Reply, content: bytes, headers: dict[str, str]) -> Answer:
-    """An answer that is no success: passed on where it is about the request. Raises Failed where another may do better."""
-    status = reply.status
-    if status in (401, 403, 404) or status < 400:
-        raise Failed(
-            Outcome.REJECTED, 502, "The expert refused the gateway's own request; its operator has to look into it."
-        )
-    if status in (408, 429):
-        raise Failed(
-            Outcome.REJECTED, status, "The expert is busy.", {"retry-after": RETRY_AFTER, **_without_type(headers)}
-        )
-    if status >= 500:
-        final = status if status in (503, 504) else 502
-        retry = {"retry-after": RETRY_AFTER} if final == 503 else {}
-        raise Failed(
-            Outcome.SERVER_ERROR, final, f"The expert answered with status {status}.", retry | _without_type(headers)
-        )
-    answer = Answer(status, headers, content)
-    message = _error_message(content)
-    if message is None:
-        text = content.decode("utf-8", "replace").strip()[:500] or f"The expert answered with status {status}."
-        answer.body = error_body(text, "invalid_request_error", None, None)
-        answer.headers["content-type"] = "application/json"
-    if status == 400 and any(words in content.decode("utf-8", "replace").lower() for words in TOO_LONG):
-        raise Failed(Outcome.CLIENT_ERROR, status, "The prompt is too long.", passed=answer)
-    return answer
-
-
-def _without_type(headers: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "content-type"}
-
-
-class _Error(msgspec.Struct):
-    message: str
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _Error
-
-
-def _error_message(content: bytes) -> str | None:
-    """The message of an error in OpenAI's shape, None where it is in another."""
-    try:
-        return msgspec.json.decode(content, type=_ErrorBody).error.message
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+async def _give_up(running: set[asyncio.Task[Answer | None]]) -> None:
+    """Cancel what lost, wait until it has cleaned up, close what it may have got meanwhile."""
+    for task in running:
+        task.cancel()
+    for task in running:
+        await asyncio.wait({task})
+        if not task.cancelled() and task.exception() is None and (answer := task.result()) is not None:
+            answer.close()

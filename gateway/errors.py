@@ -8,6 +8,7 @@ GatewayError                 has a status, a type, a code
 ├── BodyTooLargeError        413
 ├── RequestTimeoutError      408: the body did not arrive in time
 ├── UpstreamGatewayError     whatever is left after every expert was tried: 408, 429, 502, 503, 504
+├── PassedError              a refusal of the expert's own that is about the request, 400 as a rule: with its status
 ├── InternalError            500: a fault of ours; the message says nothing of it
 └── BusyError                503: too many ask for the same at once; retry-after says when to come back
 SettingsError                the command line or the environment is wrong (no request is involved)
@@ -44,7 +45,8 @@ class GatewayError(Exception):
         self.code = code or type(self).code
 
     def body(self) -> bytes:
-        return error_body(self.message, self.type, self.param, self.code)
+        """In OpenAI's shape."""
+        return OPENAI.body(self)
 
 
 class BadRequestError(GatewayError):
@@ -79,6 +81,15 @@ class UpstreamGatewayError(GatewayError):
         self.status = status
 
 
+class PassedError(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+
+    def __init__(self, status: int, message: str, param: str | None) -> None:
+        super().__init__(message, param=param)
+        self.status = status
+
+
 class InternalError(GatewayError):
     code = "internal_error"
 
@@ -96,6 +107,54 @@ def error_body(message: str, kind: str, param: str | None, code: str | None) -> 
     return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
 
 
-def error_event(message: str, code: str) -> bytes:
-    """The one server-sent event that ends a stream which failed after content was sent."""
-    return b"data: " + error_body(message, "upstream_error", None, code) + b"\n\n"
+class Shape:
+    """How the clients of an endpoint are told of errors: as OpenAI's are."""
+
+    def body(self, error: GatewayError) -> bytes:
+        return error_body(error.message, error.type, error.param, error.code)
+
+    def event(self, message: str, code: str) -> bytes:
+        """The one server-sent event that ends a stream which failed after content was sent."""
+        return b"data: " + error_body(message, "upstream_error", None, code) + b"\n\n"
+
+
+class ResponsesShape(Shape):
+    """OpenAI's Responses API: its streams have an event named error. Clients look for its fields in either of two places."""
+
+    def event(self, message: str, code: str) -> bytes:
+        error = {"type": "upstream_error", "code": code, "message": message, "param": None}
+        return _named_event("error", {**error, "type": "error", "sequence_number": 0, "error": error})
+
+
+class AnthropicShape(Shape):
+    """Anthropic's: a type for each status; there is no param and no code, so that the message names the field."""
+
+    def body(self, error: GatewayError) -> bytes:
+        where = f"{error.param}: " if error.param and error.param not in error.message else ""
+        kind = ANTHROPIC_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
+        return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": where + error.message}})
+
+    def event(self, message: str, code: str) -> bytes:
+        return _named_event("error", {"type": "error", "error": {"type": "api_error", "message": message}})
+
+
+def shape_of(path: str) -> Shape:
+    """How errors are told to who asked for `path`."""
+    return ANTHROPIC if path.startswith("/v1/messages") else OPENAI
+
+
+def _named_event(name: str, data: Mapping[str, object]) -> bytes:
+    return f"event: {name}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n"
+
+
+OPENAI, OPENAI_RESPONSES, ANTHROPIC = Shape(), ResponsesShape(), AnthropicShape()
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Protocol
 
 import msgspec
 
-from gateway.usage import Usage, read_usage
+from gateway.usage import Usage, read_io_usage, read_message_usage, read_usage
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 # An unescaped key: inside a JSON string its quotes would be escaped, so text that talks of usage does not match.
@@ -51,6 +52,29 @@ def payload_of(event: bytes) -> bytes:
     return b"\n".join(lines).strip()
 
 
+class StreamReader(Protocol):
+    """Reads the events of one stream.
+
+    After each `read`: `usage` is the last seen, `content` whether anything was said yet, `failed` whether an error event
+    came, `ended` whether the stream came to its proper end.
+    """
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+    @property
+    def content(self) -> bool: ...
+
+    @property
+    def failed(self) -> bool: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    def read(self, event: bytes) -> bool:
+        """Learn from an event; returns whether it is a usage chunk that a client may not have asked for."""
+
+
 class _Delta(msgspec.Struct):
     content: msgspec.Raw = msgspec.Raw()
     reasoning_content: msgspec.Raw = msgspec.Raw()
@@ -78,10 +102,9 @@ _EMPTY = (b"", b"null", b'""', b"[]", b"{}")
 
 
 class ChunkReader:
-    """Reads the events of one chat stream.
+    """Reads the events of one stream of chat or text completions.
 
-    After each `read`: `usage` is the last seen, `content` whether anything was said yet, `failed` whether an error event
-    came, `ended` whether the stream came to its proper end: [DONE], or a finish_reason for every choice that was begun.
+    The proper end is [DONE], or a finish_reason for every choice that was begun.
     """
 
     def __init__(self) -> None:
@@ -132,3 +155,67 @@ def _says_something(choice: _Choice) -> bool:
         return False
     values = (getattr(delta, name) for name in delta.__struct_fields__)
     return any(bytes(value) not in _EMPTY for value in values)
+
+
+class _ResponseEvent(msgspec.Struct):
+    type: str = ""
+    delta: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_RESPONSE_EVENT = msgspec.json.Decoder(_ResponseEvent)
+
+
+class ResponseReader:
+    """Reads the events of one stream of OpenAI's Responses API: it ends with the response completed, or incomplete."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.content = self.failed = self.ended = False
+
+    def read(self, event: bytes) -> bool:
+        payload = payload_of(event)
+        try:
+            said = _RESPONSE_EVENT.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        if said.type in ("error", "response.failed") or bytes(said.error) not in _EMPTY:
+            self.failed = True
+        elif said.type in ("response.completed", "response.incomplete"):
+            self.usage = read_io_usage(payload) or self.usage
+            self.content = self.ended = True
+        elif bytes(said.delta) not in _EMPTY:
+            self.content = True
+        return False
+
+
+class _MessageEvent(msgspec.Struct):
+    type: str = ""
+
+
+_MESSAGE_EVENT = msgspec.json.Decoder(_MessageEvent)
+
+
+class MessageReader:
+    """Reads the events of one stream of Anthropic's Messages API: it ends with message_stop."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.content = self.failed = self.ended = False
+
+    def read(self, event: bytes) -> bool:
+        payload = payload_of(event)
+        try:
+            kind = _MESSAGE_EVENT.decode(payload).type
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        if kind == "error":
+            self.failed = True
+        elif kind == "message_stop":
+            self.content = self.ended = True
+        elif kind in ("message_start", "message_delta"):
+            self.usage = read_message_usage(payload, self.usage)
+            self.content = self.content or kind == "message_delta"
+        elif kind == "content_block_delta":
+            self.content = True
+        return False

@@ -78,6 +78,8 @@ class Exchange:
     last_token: float | None = None
     waited: float = 0.0
     finished: float | None = None
+    _waiting: int = 0
+    _waiting_since: float = 0.0
 
     def begin(self, expert_id: str, expert: Expert) -> None:
         """Turn to an expert: what one before it said or used is not this one's."""
@@ -98,12 +100,24 @@ class Exchange:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time inside is spent waiting for others, the upstream or a slow client, and is no overhead of ours."""
-        started = time.perf_counter()
+        """Time inside is spent waiting for others, the upstream or a slow client, and is no overhead of ours.
+
+        Two attempts at once wait at the same time: what overlaps counts once.
+        """
+        if not self._waiting:
+            self._waiting_since = time.perf_counter()
+        self._waiting += 1
         try:
             yield
         finally:
-            self.waited += time.perf_counter() - started
+            self._waiting -= 1
+            if not self._waiting:
+                self.waited += time.perf_counter() - self._waiting_since
+
+    def answered_by(self, attempt: Attempt | None) -> None:
+        """Of two attempts at once this one answered: it stands last, as the one that a request ends with does."""
+        if attempt is not None and attempt is not self.attempts[-1]:
+            self.attempts = [a for a in self.attempts if a is not attempt] + [attempt]
 
     def token(self) -> None:
         """Content arrived from the expert."""

@@ -4,94 +4,164 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from enum import Enum
 
-from gateway.errors import error_event
-from gateway.events import ChunkReader, EventSplitter, EventTooLargeError
+from gateway.errors import Shape
+from gateway.events import EventSplitter, EventTooLargeError
 from gateway.exchange import Exchange, Outcome
-from gateway.upstreams.base import Reply, UpstreamError
-from router.experts import Timeouts
+from gateway.requests.base import Wire
+from gateway.upstreams.base import UpstreamError
+from router.experts import Expert
+
+HEARTBEAT = b": the expert is still at work\n\n"  # a comment: clients pass over it, proxies see that the line is in use
+
+
+class _Silence(Enum):
+    """What `_next` answers where the expert said nothing for a heartbeat."""
+
+    BEAT = 0
 
 
 class Relay:
     """One stream.
 
-    `outcome` is None until `rest` ended; `complete` says that the client has had all of the answer. `hide_usage` drops the
-    usage chunk that the client did not ask for.
+    `outcome` is None until `rest` ended; `complete` says that the client has had all of the answer. `on_first` is called
+    once, when the expert has said something. To be closed, whatever happens.
     """
 
-    def __init__(self, reply: Reply, exchange: Exchange, timeouts: Timeouts, hide_usage: bool) -> None:
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        exchange: Exchange,
+        wire: Wire,
+        shape: Shape,
+        expert: Expert,
+        on_first: Callable[[], None] = lambda: None,
+    ) -> None:
         self.outcome: Outcome | None = None
         self.complete = False
-        self._exchange, self._timeouts, self._hide_usage = exchange, timeouts, hide_usage
-        self._chunks = reply.chunks()
-        self._splitter, self._reader = EventSplitter(), ChunkReader()
+        self._chunks, self._exchange, self._shape, self._on_first = chunks, exchange, shape, on_first
+        self._timeouts, self._heartbeat = expert.timeouts, expert.heartbeat
+        self._hide_usage = wire.hide_usage
+        self._splitter, self._reader, self._translator = EventSplitter(), wire.reader(), wire.translator()
         self._held = b""
-        self._deadline = time.perf_counter() + timeouts.total
+        self._spoke = False
+        started = time.perf_counter()
+        self._first_by, self._deadline = started + self._timeouts.first_byte, started + self._timeouts.total
+        self._pending: asyncio.Task[bytes | None] | None = None
 
     async def first(self) -> None:
-        """Read until the expert has said something, and hold it. Raises UpstreamError: another may still be asked."""
-        limit = time.perf_counter() + self._timeouts.first_byte
-        while not (self._reader.content or self._reader.ended):
-            chunk = await self._next(limit - time.perf_counter())
+        """Read until the expert has said something, and hold it. Raises UpstreamError: another may still be asked.
+
+        An expert that is silent for a heartbeat is committed to, and its client gets a comment.
+        """
+        while not self._spoke:
+            chunk = await self._next()
+            if chunk is _Silence.BEAT:
+                self._held += HEARTBEAT
+                return
             if chunk is None:
                 raise UpstreamError(Outcome.TRUNCATED, "its stream ended before it said anything")
             self._held += self._digest(chunk)
-            if self._reader.failed:
+            if self._reader.failed and not self._reader.ended:
                 raise UpstreamError(Outcome.STREAM_ERROR, "it reported an error in its stream")
-        self._exchange.token()
+            if self._reader.ended and not self._spoke:
+                raise UpstreamError(Outcome.TRUNCATED, "it ended its stream before it said anything")
 
     async def rest(self) -> AsyncIterator[bytes]:
         """What goes to the client, from the first held byte on. Never raises for a fault of the expert's: it tells the client."""
         held_back = time.perf_counter()
+        self._exchange.usage = self._reader.usage
         yield self._held
-        self.complete = self._reader.ended
-        self._deadline += time.perf_counter() - held_back
+        self._taken(held_back)
         try:
-            while not self._reader.failed and (chunk := await self._next(self._timeouts.idle)) is not None:
-                if passed := self._digest(chunk):
-                    self._exchange.token()
+            while not self._reader.failed and (chunk := await self._next()) is not None:
+                passed = HEARTBEAT if chunk is _Silence.BEAT else self._digest(chunk)
+                self._exchange.usage = self._reader.usage
+                if passed:
                     held_back = time.perf_counter()
                     yield passed
-                    self.complete = self._reader.ended
-                    # While a slow client takes it the expert is not to blame.
-                    self._deadline += time.perf_counter() - held_back
+                    self._taken(held_back)
         except UpstreamError as error:
             # What breaks off behind the end of the answer took nothing from the client.
             self.outcome = Outcome.OK if self._reader.ended else error.outcome
         else:
             self.outcome = self._verdict()
-        if self.outcome is Outcome.OK:
-            yield self._splitter.rest()
-        else:
-            message = "The expert failed while it was answering; what came before this is incomplete."
-            yield error_event(message, f"upstream_{self.outcome}")
+        yield self._last()
+
+    def close(self) -> None:
+        """Stop waiting for the expert. May be called twice."""
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _taken(self, held_back: float) -> None:
+        """The client took what it was sent; while a slow one does the expert is not to blame."""
+        self.complete = self._reader.ended
+        self._deadline += time.perf_counter() - held_back
 
     def _verdict(self) -> Outcome:
-        if self._reader.failed:
-            return Outcome.STREAM_ERROR
-        return Outcome.OK if self._reader.ended else Outcome.TRUNCATED
+        if self._reader.ended:
+            return Outcome.OK  # whatever came behind it
+        return Outcome.STREAM_ERROR if self._reader.failed else Outcome.TRUNCATED
+
+    def _last(self) -> bytes:
+        """How the stream ends for the client."""
+        if self.outcome is Outcome.OK:
+            return self._translator.end() if self._translator else self._splitter.rest()
+        message = "The expert failed while it was answering; what came before this is incomplete."
+        return self._shape.event(message, f"upstream_{self.outcome}")
 
     def _digest(self, chunk: bytes) -> bytes:
         """Read the events that `chunk` completes; returns those to pass on, none from a failure on."""
         passed = []
+        reader, translator = self._reader, self._translator
         try:
             for event in self._splitter.feed(chunk):
-                final_usage = self._reader.read(event)
-                if self._reader.failed:
+                final_usage = reader.read(event)
+                if reader.failed:
                     break
                 if not (final_usage and self._hide_usage):
-                    passed.append(event)
+                    passed.append(translator.feed(event) if translator else event)
         except EventTooLargeError:
             raise UpstreamError(Outcome.STREAM_ERROR, "it sent an event that has no end") from None
-        self._exchange.usage = self._reader.usage
+        if reader.content and (reader.ended or not reader.failed):
+            self._exchange.token()
+            if not self._spoke:
+                self._spoke = True
+                self._on_first()
         return b"".join(passed)
 
-    async def _next(self, seconds: float) -> bytes | None:
-        remaining = self._deadline - time.perf_counter()
-        try:
-            with self._exchange.waiting():
-                async with asyncio.timeout(max(0.0, min(seconds, remaining))):
+    async def _next(self) -> bytes | _Silence | None:
+        """The next chunk, None at the end. Raises UpstreamError where it does not come in time."""
+        now = time.perf_counter()
+        seconds = min(self._timeouts.idle if self._spoke else self._first_by - now, self._deadline - now)
+        with self._exchange.waiting():
+            if self._heartbeat is not None:
+                return await self._next_or_beat(max(0.0, seconds), self._heartbeat)
+            try:
+                async with asyncio.timeout(max(0.0, seconds)):
                     return await anext(self._chunks, None)
-        except TimeoutError:
-            raise UpstreamError(Outcome.TIMEOUT, "it did not answer in time") from None
+            except TimeoutError:
+                raise _late() from None
+
+    async def _next_or_beat(self, seconds: float, heartbeat: float) -> bytes | _Silence | None:
+        """The same, or the news that nothing came for a heartbeat; what was waited for then is waited for still."""
+        if self._pending is None:
+            self._pending = asyncio.ensure_future(_one(self._chunks))
+        await asyncio.wait({self._pending}, timeout=min(seconds, heartbeat))
+        if not self._pending.done():
+            if seconds <= heartbeat:
+                raise _late()
+            return _Silence.BEAT
+        pending, self._pending = self._pending, None
+        return pending.result()
+
+
+async def _one(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
+
+
+def _late() -> UpstreamError:
+    return UpstreamError(Outcome.TIMEOUT, "it did not answer in time")

@@ -37,6 +37,27 @@ class _WithUsage(msgspec.Struct):
     usage: _Counts | None = None
 
 
+class _IoCounts(msgspec.Struct):
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+
+
+class _WithIoUsage(msgspec.Struct):
+    usage: _IoCounts | None = None
+
+
+class _Response(_WithIoUsage):
+    response: _WithIoUsage | None = None
+
+
+class _MessageEvent(_WithIoUsage):
+    message: _WithIoUsage | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one answer. `input` leaves out `cached_input`; `reasoning` is a part of `output`."""
@@ -67,6 +88,44 @@ def read_usage(payload: bytes) -> Usage | None:
     finer = counts.completion_tokens_details
     reasoning = min(output, max(0, (finer.reasoning_tokens or 0) if finer else 0))
     return Usage(input=prompt - cached, cached_input=cached, output=output, reasoning=reasoning)
+
+
+def read_io_usage(payload: bytes) -> Usage | None:
+    """The usage of a response of OpenAI's Responses API, or of an event of its stream that holds one."""
+    try:
+        told = _RESPONSES.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    counts = told.usage or (told.response.usage if told.response else None)
+    if counts is None:
+        return None
+    inner, finer = counts.input_tokens_details, counts.output_tokens_details
+    whole, output = max(0, counts.input_tokens or 0), max(0, counts.output_tokens or 0)
+    cached = min(whole, max(0, (inner.cached_tokens or 0) if inner else 0))
+    reasoning = min(output, max(0, (finer.reasoning_tokens or 0) if finer else 0))
+    return Usage(input=whole - cached, cached_input=cached, output=output, reasoning=reasoning)
+
+
+def read_message_usage(payload: bytes, before: Usage | None = None) -> Usage | None:
+    """The usage of an Anthropic message, or of an event of its stream: what one leaves out is as the one `before` said.
+
+    Anthropic counts what came from the cache beside `input_tokens`, and what was written to it as well; that is input here.
+    """
+    try:
+        told = _MESSAGES.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return before
+    counts = told.usage or (told.message.usage if told.message else None)
+    if counts is None:
+        return before
+    known = before or Usage()
+    fresh = [c for c in (counts.input_tokens, counts.cache_creation_input_tokens) if c is not None]
+    cached, output = counts.cache_read_input_tokens, counts.output_tokens
+    return Usage(
+        input=max(0, sum(fresh)) if fresh else known.input,
+        cached_input=known.cached_input if cached is None else max(0, cached),
+        output=known.output if output is None else max(0, output),
+    )
 
 
 def public_price(model: str) -> Price | None:
@@ -104,3 +163,5 @@ def _price_map() -> dict[str, Any]:
 
 
 _DECODER = msgspec.json.Decoder(_WithUsage)
+_RESPONSES = msgspec.json.Decoder(_Response)
+_MESSAGES = msgspec.json.Decoder(_MessageEvent)

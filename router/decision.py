@@ -58,6 +58,7 @@ class Query:
     `tokens` is the estimated size of the prompt; `least_tokens` a size that the prompt surely reaches;
     `answer_tokens` the most that an answer may have, None where nothing is said; `answers` how many are asked for.
     `asked` has one entry for each of `earlier` and `text`; empty where only the texts are known.
+    `unable` are the experts that do not serve the `endpoint` that the request came to.
     """
 
     text: str
@@ -71,6 +72,8 @@ class Query:
     answer_tokens: int | None = None
     answers: int = 1
     asked: tuple[Asked, ...] = ()
+    endpoint: str = ""
+    unable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

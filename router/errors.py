@@ -60,7 +60,8 @@ class MessagesError(RouterError):
 
 
 class NoExpertError(RouterError):
-    """No expert can take the query. `lacking` says what is missing: a capability, `context_window` or `max_cost_usd`."""
+    """No expert can take the query. `lacking` says what is missing: a capability, `endpoint`, `context_window` or
+    `max_cost_usd`."""
 
     def __init__(self, message: str, lacking: str) -> None:
         super().__init__(message)

@@ -26,7 +26,7 @@ PARTS = {
     "calibrator": ("moe_gateway.calibrators", ("temperature", "isotonic")),
 }
 BUILT_IN_DOMAINS = ("code", "math", "bio", "general")
-ENGINE_CAPABILITIES = frozenset({"logprobs", "n"})  # of every vLLM server, and so not to be declared
+ENGINE_CAPABILITIES = frozenset({"logprobs", "n"})  # of every vLLM and llama.cpp, and so not to be declared
 LISTED_QUALITY = 0.9  # of an expert for a domain that it names without a figure
 OTHER_QUALITY = 0.4  # for a domain that it does not name
 FALLBACK_OTHER_QUALITY = 0.6  # the same for the fallback expert
@@ -42,7 +42,7 @@ def _qualities(value: Any) -> Any:
     return value
 
 
-Capability = Literal["tools", "json_schema", "vision", "audio", "logprobs", "n"]
+Capability = Literal["tools", "json_schema", "vision", "audio", "logprobs", "n", "state"]
 Endpoint = Literal["chat", "completions", "embeddings", "responses", "messages"]
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
 ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
@@ -146,7 +146,8 @@ class Expert(Part):
     request back to the replica that has its beginning in its cache. `hedge` is when a second replica is asked as well:
     seconds without a first token, or p95 for its own 95th percentile. A `heartbeat` is the seconds after which a stream
     that is still silent gets a comment. `endpoints` are asked of the server where they are not declared. `capabilities`
-    are what it can do beside what its engine always can, `lacks` what it cannot though its engine could.
+    are what it can do beside what its engine always can (`state`: it keeps responses, for previous_response_id), `lacks`
+    what it cannot though its engine could.
     """
 
     model: Annotated[str, Field(min_length=1)]
@@ -163,14 +164,14 @@ class Expert(Part):
     price: Price | None = None
     context_window: Annotated[int, Field(gt=0)] | None = None
     capabilities: frozenset[Capability] = frozenset()
-    lacks: frozenset[Capability] = frozenset()
+    lacks: frozenset[Capability | Literal["max_completion_tokens"]] = frozenset()
     languages: frozenset[Language] = frozenset()
     fallbacks: tuple[str, ...] = ()
 
     @property
     def able(self) -> frozenset[str]:
         """What it can do: what is declared, and what its engine always can."""
-        always = ENGINE_CAPABILITIES if self.upstream.vllm else frozenset()
+        always = frozenset() if self.upstream.litellm else ENGINE_CAPABILITIES
         return (self.capabilities | always) - self.lacks
 
     @property

@@ -4,6 +4,7 @@ served and of rows that are measured alike. Typed only where something is read."
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,10 @@ Raw = msgspec.Raw
 BYTES_PER_TOKEN = 4
 MOST_BYTES_PER_TOKEN = 8
 IMAGE_TOKENS = 500
+# How chat, the Responses API and Anthropic's Messages call the parts that have to be seen or heard.
+SEEN = frozenset({"image_url", "input_image", "image", "video_url"})
+HEARD = frozenset({"input_audio", "audio_url"})
+_IMAGE = re.compile(rb'"type"\s*:\s*"(?:image|input_image)"')
 # Far beyond what a conversation has; walking through millions would keep the others waiting.
 MAX_MESSAGES = 20_000
 MAX_PARTS = 20_000
@@ -123,7 +128,9 @@ class Survey:
         at_most(self.parts, MAX_PARTS, "parts of messages")
         for part in content:
             self.kinds.add(part.type)
-            self.images += part.type == "image_url"
+            self.images += part.type in SEEN
+            if part.type == "tool_result" and _IMAGE.search(part.content):
+                self.kinds.add("image")
             self.written += part.written
         return "\n".join(part.text for part in content if part.text)
 
@@ -163,7 +170,7 @@ def absent(value: Raw | None) -> bool:
 
 def _needs(kinds: Collection[str]) -> frozenset[str]:
     """What an expert has to be able to, to read parts of these kinds."""
-    needs = {"vision": "image_url" in kinds, "audio": "input_audio" in kinds}
+    needs = {"vision": not SEEN.isdisjoint(kinds), "audio": not HEARD.isdisjoint(kinds)}
     return frozenset(need for need, needed in needs.items() if needed)
 
 

@@ -33,6 +33,8 @@ class Need(NamedTuple):
     answer_tokens: int | None = None
     max_cost_usd: float | None = None
     answers: int = 1
+    endpoint: str = ""
+    unable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,11 @@ class Roster:
         other languages, or an expert that is down, is able where nobody else is left.
         """
         easy = need.tokens <= self._least_window and need.needs <= self._all_can and need.max_cost_usd is None
-        if easy and not down and (not self._specialists or need.language is None):
+        if easy and not down and not need.unable and (not self._specialists or need.language is None):
             return self._everybody
         refused: dict[str, Refusal] = {}
-        capable = _sift(self.seats, refused, lambda seat: _lacks(seat, need)) or self._nobody_can(need)
+        serving = _sift(self.seats, refused, lambda seat: _serves_not(seat, need)) or _nobody_serves(need)
+        capable = _sift(serving, refused, lambda seat: _lacks(seat, need)) or _nobody_can(serving, need)
         affordable = _sift(capable, refused, lambda seat: _too_dear(seat, need)) or _nobody_so_cheap(capable, need)
         room = max(min(need.tokens, max(seat.window for seat in affordable)), need.least_tokens)
         fitting = _sift(affordable, refused, lambda seat: _too_small(seat, room)) or _nobody_so_large(affordable, need)
@@ -129,12 +132,13 @@ class Roster:
             for seat in self.seats
         )
 
-    def _nobody_can(self, need: Need) -> NoReturn:
-        nobody = need.needs - frozenset().union(*(seat.able for seat in self.seats))
-        missing = sorted(nobody or need.needs)
-        names = ", ".join(missing)
-        message = f"No expert here can do this request: it needs {names}. The operator declares what an expert can do"
-        raise NoExpertError(f"{message} with capabilities: [{names}] in experts.yaml.", missing[0])
+    def check_serves(self, name: str, need: Need) -> None:
+        """Raises NoExpertError where the expert does not serve the endpoint."""
+        if name not in need.unable:
+            return
+        others = ", ".join(seat.id for seat in self.seats if seat.id not in need.unable)
+        message = f"The expert {name} does not serve {need.endpoint}"
+        raise NoExpertError(f"{message}; {others} would." if others else f"{message}, nor does another.", "endpoint")
 
 
 DOWN = Refusal("health", "no replica of it can be asked now")
@@ -178,6 +182,10 @@ def _sift_or_all(seats: tuple[Seat, ...], refused: dict[str, Refusal], why: Why)
     return left
 
 
+def _serves_not(seat: Seat, need: Need) -> Refusal | None:
+    return Refusal("capability", f"does not serve {need.endpoint}") if seat.id in need.unable else None
+
+
 def _lacks(seat: Seat, need: Need) -> Refusal | None:
     missing = sorted(need.needs - seat.able)
     return Refusal("capability", f"cannot do {', '.join(missing)}") if missing else None
@@ -203,6 +211,19 @@ def _foreign(seat: Seat, language: str | None) -> Refusal | None:
     if not own or language is None or language in own:
         return None
     return Refusal("language", f"answers only in {', '.join(sorted(own))}")
+
+
+def _nobody_serves(need: Need) -> NoReturn:
+    message = f"No expert here serves {need.endpoint}. The operator declares what an expert's server has"
+    raise NoExpertError(f"{message} with endpoints: [...] in experts.yaml, or its server says so itself.", "endpoint")
+
+
+def _nobody_can(seats: Sequence[Seat], need: Need) -> NoReturn:
+    nobody = need.needs - frozenset().union(*(seat.able for seat in seats))
+    missing = sorted(nobody or need.needs)
+    names = ", ".join(missing)
+    message = f"No expert here can do this request: it needs {names}. The operator declares what an expert can do"
+    raise NoExpertError(f"{message} with capabilities: [{names}] in experts.yaml.", missing[0])
 
 
 def _nobody_so_large(seats: Sequence[Seat], need: Need) -> NoReturn:

@@ -152,9 +152,11 @@ class Router:
             return error
 
     def _pinned(self, query: Query, fleet: Fleet) -> Decision:
-        """An expert that is asked for by name answers, whatever it is said to be able to; only a limit of cost is kept."""
+        """An expert that is asked for by name answers, whatever it is said to be able to; only that it serves the endpoint
+        and a limit of cost are kept."""
         started = time.perf_counter()
         expert = query.requested_model
+        self._roster.check_serves(expert, _need(query, None))
         self._roster.check_cost(expert, _need(query, None))
         declared = self.file.experts[expert].fallbacks
         return Decision(
@@ -252,6 +254,8 @@ def _need(query: Query, language: str | None) -> Need:
         query.answer_tokens,
         query.overrides.max_cost_usd,
         query.answers,
+        query.endpoint,
+        query.unable,
     )
 
 

@@ -74,7 +74,7 @@ def explained(router: Router, query: Query) -> dict[str, Any]:
 
 
 def _of_text(text: str) -> Query:
-    from gateway.schema import text_query
+    from gateway.requests.routed import text_query
 
     if not text.strip():
         raise typer.BadParameter("the prompt is empty")
@@ -84,7 +84,7 @@ def _of_text(text: str) -> Query:
 def _of_file(name: str) -> Query:
     """The request of a file that holds its messages alone, or the whole of it. Leaves with status 1 where it is neither."""
     from gateway.errors import BadRequestError
-    from gateway.schema import Chat
+    from gateway.requests.chat import Chat
 
     try:
         body = (sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()).strip()

@@ -32,7 +32,7 @@ def route(
     Example: moe-gateway route --input prompts.jsonl --output decisions.jsonl
     """
     from gateway.batch import route_lines
-    from gateway.schema import text_query
+    from gateway.requests.routed import text_query
     from router.policy import POLICIES
 
     if (text is None) == (input is None):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from gateway.deciding import Decider
-from gateway.schema import Chat
+from gateway.requests.chat import Chat
 from router.measuring.timing import is_typical, one_core, percentiles
 from router.routing import Router
 

@@ -11,7 +11,7 @@ from gateway.asgi import ClientGoneError, header_value, read_body, request_id
 from gateway.deciding import decision_headers
 from gateway.errors import BadRequestError, GatewayError
 from gateway.exchange import CLIENT_CLOSED_REQUEST, Exchange, Outcome
-from gateway.schema import parse_route, wants_explanation
+from gateway.requests.routed import parse_route, wants_explanation
 from gateway.state import GatewayState
 from router.decision import Overrides, Query
 

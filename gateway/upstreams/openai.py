@@ -145,6 +145,8 @@ def mapped(error: Exception, reading: bool = False) -> UpstreamError:
         return UpstreamError(Outcome.TIMEOUT, "it did not answer in time")
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamError(Outcome.CONNECT_ERROR, "it could not be reached")
+    if isinstance(error.__cause__, aiohttp.http_exceptions.ContentEncodingError):  # says that it is compressed, and is not
+        return UpstreamError(Outcome.SERVER_ERROR, "its answer cannot be read")
     if reading:
         return UpstreamError(Outcome.TRUNCATED, "its answer broke off")
     if isinstance(error, (aiohttp.ServerDisconnectedError, ConnectionResetError, BrokenPipeError)):

@@ -12,11 +12,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.dispatch import MAX_ATTEMPTS, Answer, Dispatcher
+from gateway.attempt import Answer, Ask
+from gateway.budget import RESERVE, SHARE
+from gateway.dispatch import MAX_ATTEMPTS, Dispatcher
 from gateway.errors import UpstreamGatewayError
 from gateway.exchange import Exchange, Outcome, Phase
 from gateway.pool import Pool
-from gateway.schema import Chat
+from gateway.requests.chat import Chat
+from gateway.requests.embedding import Embedding
+from gateway.serves import Serves
 from gateway.usage import Usage
 from tests.fakes.memory import (
     DONE,
@@ -26,6 +30,7 @@ from tests.fakes.memory import (
     USAGE,
     USAGE_CHUNK,
     Behaviour,
+    FakeReply,
     FakeUpstream,
     Hang,
     answers,
@@ -63,18 +68,20 @@ class House:
         **fields: Any,
     ) -> None:
         names = list(dict.fromkeys(name.partition("-")[0] for name in script))
-        self.file = experts_file({name: dict((experts or {}).get(name, {})) for name in names}, replicas)
+        self.file = experts_file(
+            {name: {"affinity": "none", **(experts or {}).get(name, {})} for name in names}, replicas
+        )
         self.told: dict[str, int] = {}
         self.pool = Pool(self.file, {}, self.told.__setitem__)
         self.upstream = FakeUpstream({name: b if isinstance(b, list) else [b] for name, b in script.items()})
-        self.dispatcher = Dispatcher(self.pool, self.upstream)
+        self.dispatcher = Dispatcher(self.pool, self.upstream, Serves(self.file.experts))
         self.exchange = Exchange("req-1", "chat.completions", stream=stream)
         body = {"messages": [{"role": "user", "content": "hi"}], "model": "auto", "stream": stream, **fields}
         self.chat = Chat.parse(json.dumps(body).encode())
         self.decision = decision(*names)
 
     async def answer(self) -> Answer:
-        return await self.dispatcher.chat(self.exchange, self.chat, self.decision)
+        return await self.dispatcher.answer(self.exchange, Ask(self.chat), self.decision)
 
     async def refusal(self) -> UpstreamGatewayError:
         with pytest.raises(UpstreamGatewayError) as caught:
@@ -135,7 +142,9 @@ async def test_the_expert_is_asked_for_its_own_model_with_its_defaults_and_the_r
         (refuses(502), Outcome.SERVER_ERROR, 502),
         (refuses(503), Outcome.SERVER_ERROR, 503),
         (refuses(504), Outcome.SERVER_ERROR, 504),
-        (refuses(529), Outcome.SERVER_ERROR, 502),
+        (refuses(529), Outcome.SERVER_ERROR, 503),
+        (refuses(402), Outcome.REJECTED, 502),
+        (refuses(501), Outcome.REJECTED, 502),
         (refuses(302, location="http://10.0.0.5/"), Outcome.REJECTED, 502),
         (refuses(401), Outcome.REJECTED, 502),
         (refuses(403), Outcome.REJECTED, 502),
@@ -345,13 +354,13 @@ async def test_a_full_expert_is_passed_over() -> None:
 
 
 async def test_where_all_are_full_or_down_the_client_is_told_when_to_come_back() -> None:
-    house = House({"one-0": WELL, "two-0": WELL}, experts={"one": {"max_in_flight": 1}})
+    house = House({"one-0": WELL, "two-0": WELL}, experts={"one": {"max_in_flight": 1, "queue": {"wait": 0.05}}})
     held = await house.answer()
     house.pool.replicas["two"][0].up = False
     with pytest.raises(UpstreamGatewayError) as caught:
         await house.answer()
     assert (caught.value.status, caught.value.code) == (503, "no_expert_available")
-    assert caught.value.headers == {"retry-after": "5"}
+    assert caught.value.headers == {"retry-after": "1"}
     held.close()
     house.settled()
 
@@ -423,9 +432,106 @@ async def test_a_stream_s_usage_goes_down_exactly_when_it_was_asked_for(asked: b
     assert house.upstream.calls[0].headers["accept"] == "text/event-stream"
 
 
-async def test_a_stream_answered_in_one_piece_is_passed_in_one_piece() -> None:
-    house = House({"one-0": WELL}, stream=True)
+async def test_one_piece_in_place_of_a_stream_is_a_fault_of_the_server_s() -> None:
+    house = House({"one-0": WELL, "two-0": streams(*STREAM)}, stream=True, stream_options={"include_usage": True})
+    assert await house.whole() == (200, b"".join(STREAM))
+    assert house.outcomes() == [("one-0", Outcome.SERVER_ERROR), ("two-0", Outcome.OK)]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>please log in</html>", b'{"choices": [{"mess', b"[]", b"null"])
+async def test_an_answer_that_is_no_json_object_is_a_fault_of_the_server_s(body: bytes) -> None:
+    house = House({"one-0": answers(body), "two-0": WELL})
     assert await house.whole() == (200, WHOLE)
+    assert house.outcomes() == [("one-0", Outcome.SERVER_ERROR), ("two-0", Outcome.OK)]
+
+
+async def test_requests_wait_in_turn_for_a_place() -> None:
+    house = House({"one-0": WELL}, experts={"one": {"max_in_flight": 1}})
+    held = await house.answer()
+    waiting = [asyncio.create_task(house.answer()) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert house.pool.queued("one") == 2
+    held.close()
+    for task in waiting:
+        (await task).close()
+    assert len(house.outcomes()) == 3
+    assert house.exchange.waited > 0
+    house.settled()
+
+
+async def test_a_full_queue_turns_the_next_away() -> None:
+    house = House({"one-0": WELL}, experts={"one": {"max_in_flight": 1, "queue": {"length": 0}}})
+    held = await house.answer()
+    with pytest.raises(UpstreamGatewayError) as caught:
+        await house.answer()
+    assert caught.value.status == 503
+    assert int(caught.value.headers["retry-after"]) > 0
+    held.close()
+
+
+async def slow() -> FakeReply:
+    await asyncio.sleep(0.2)
+    return await WELL()
+
+
+async def test_a_second_replica_is_asked_where_the_first_is_late() -> None:
+    house = House({"one-0": hangs, "one-1": WELL}, replicas=2, experts={"one": {"hedge": 0.02}})
+    assert await house.whole() == (200, WHOLE)
+    assert house.outcomes() == [("one-0", Outcome.CANCELLED), ("one-1", Outcome.OK)]
+    assert house.pool.replicas["one"][0].failures == 0
+
+
+async def test_of_two_that_are_asked_the_first_to_answer_stands_last() -> None:
+    house = House({"one-0": slow, "one-1": hangs}, replicas=2, experts={"one": {"hedge": 0.02}})
+    assert await house.whole() == (200, WHOLE)
+    assert house.outcomes() == [("one-1", Outcome.CANCELLED), ("one-0", Outcome.OK)]
+    assert house.exchange.waited < 0.3  # what overlaps counts once
+
+
+async def test_a_hedge_that_fails_does_not_spoil_the_first() -> None:
+    house = House({"one-0": slow, "one-1": refuses(500)}, replicas=2, experts={"one": {"hedge": 0.02}})
+    assert await house.whole() == (200, WHOLE)
+    house = House({"one-0": refuses(500), "one-1": WELL}, replicas=2, experts={"one": {"hedge": 5}})
+    assert await house.whole() == (200, WHOLE)
+
+
+async def test_nobody_hedges_unless_told_to() -> None:
+    house = House({"one-0": slow, "one-1": WELL}, replicas=2)
+    assert await house.whole() == (200, WHOLE)
+    assert house.outcomes() == [("one-0", Outcome.OK)]
+
+
+async def test_a_client_that_leaves_ends_both_attempts_of_a_hedge() -> None:
+    house = House({"one-0": hangs, "one-1": hangs}, replicas=2, experts={"one": {"hedge": 0.01}})
+    task = asyncio.create_task(house.answer())
+    await asyncio.sleep(0.05)
+    assert len(house.exchange.attempts) == 2
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    house.settled()
+
+
+async def test_retries_at_one_expert_are_bounded_whatever_the_traffic() -> None:
+    house = House({"one-0": refuses(429), "one-1": refuses(429), "two-0": WELL, "two-1": WELL}, replicas=2)
+    for _ in range(100):
+        house.exchange = Exchange("req", "chat.completions")
+        for replica in house.pool.all():
+            replica.busy_until = 0.0
+        assert await house.whole() == (200, WHOLE)  # nobody is turned away: the next expert is no retry
+    at_one = sum(name.startswith("one") for name in house.upstream.asked)
+    assert 100 + RESERVE - 5 <= at_one <= 100 * (1 + SHARE) + RESERVE + 5
+
+
+@pytest.mark.parametrize(("model", "asked"), [("one", ["one-0", "two-0"]), ("other", ["one-0"])])
+async def test_embeddings_come_from_no_other_model(model: str, asked: list[str]) -> None:
+    every = {"endpoints": ["embeddings"]}
+    experts = {"one": {**every, "model": "one"}, "two": {**every, "model": model}}
+    house = House({"one-0": refuses(500), "two-0": WELL}, experts=experts)
+    request = Embedding.parse(b'{"input": "hi", "model": "one"}')
+    with suppress(UpstreamGatewayError):
+        (await house.dispatcher.answer(house.exchange, Ask(request), house.decision)).close()
+    assert house.upstream.asked == asked
 
 
 async def test_a_stream_that_nobody_asked_for_is_a_fault_of_the_server_s() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway import errors
 from gateway.errors import (
+    OPENAI,
     AuthenticationError,
     BadRequestError,
     BodyTooLargeError,
@@ -19,7 +20,6 @@ from gateway.errors import (
     RequestTimeoutError,
     UpstreamGatewayError,
     error_body,
-    error_event,
 )
 
 TEXTS = st.text(max_size=60)
@@ -82,7 +82,7 @@ def test_an_error_body_is_json_whatever_its_texts_hold(
 
 @given(st.text(max_size=60), TEXTS)
 def test_an_error_event_is_one_event_whatever_its_texts_hold(message: str, code: str) -> None:
-    event = error_event(message, code)
+    event = OPENAI.event(message, code)
     assert event.startswith(b"data: ")
     assert event.endswith(b"\n\n")
     assert event.count(b"\n") == 2

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.errors import OPENAI
 from gateway.events import MAX_EVENT_BYTES
 from gateway.exchange import Exchange, Outcome
-from gateway.relay import Relay
+from gateway.relay import HEARTBEAT, Relay
+from gateway.requests.chat import Chat
 from gateway.upstreams.base import UpstreamError
 from gateway.usage import Usage
-from router.experts import Timeouts
+from router.experts import Expert, Timeouts, Upstream
 from tests.fakes.memory import (
     DONE,
     ERROR_EVENT,
@@ -23,6 +25,7 @@ from tests.fakes.memory import (
     FakeReply,
     Hang,
     Later,
+    Pause,
     Step,
     delta,
     split,
@@ -30,15 +33,23 @@ from tests.fakes.memory import (
 
 NAGGING: list[Step] = [b": ping\n\n", Later()] * 1_000_000
 TALKING: list[Step] = [delta(content="on and on "), Later()] * 1_000_000
+EMBEDDED = Upstream(embedded="smollm2")
 PING = b": ping\n\n"
 WORDS = [delta(content=word) for word in ("Hel", "lo ", "wörld 🌍", '"usage": {"x"')]
 ANSWER = [ROLE, *WORDS, STOP, USAGE_CHUNK, DONE]
 
 
-def relay_of(*steps: Step, hide_usage: bool = False, **timeouts: float) -> tuple[Relay, Exchange, FakeReply]:
+def relay_of(
+    *steps: Step, hide_usage: bool = False, heartbeat: float | None = None, **timeouts: float
+) -> tuple[Relay, Exchange, FakeReply]:
     reply = FakeReply(*steps)
     exchange = Exchange("req-1", "chat.completions", stream=True)
-    return Relay(reply, exchange, Timeouts(**timeouts), hide_usage), exchange, reply
+    options = {} if hide_usage else {"stream_options": {"include_usage": True}}
+    chat = Chat.parse(json.dumps({"messages": [{"role": "user", "content": "hi"}], "stream": True, **options}).encode())
+    expert = Expert(
+        model="m", domains={"code": 1}, upstream=EMBEDDED, timeouts=Timeouts(**timeouts), heartbeat=heartbeat
+    )
+    return Relay(reply.chunks(), exchange, chat, OPENAI, expert), exchange, reply
 
 
 async def carried(relay: Relay) -> list[bytes]:
@@ -236,3 +247,46 @@ async def test_the_last_token_is_later_than_the_first() -> None:
     assert first is not None
     assert exchange.last_token is not None
     assert exchange.last_token > first
+
+
+async def test_a_silent_expert_s_client_gets_a_comment_at_every_heartbeat() -> None:
+    relay, exchange, _ = relay_of(Pause(0.05), ROLE, WORDS[0], Pause(0.05), STOP, DONE, heartbeat=0.02)
+    got = await carried(relay)
+    assert got[0] == HEARTBEAT
+    assert got.count(HEARTBEAT) >= 2
+    assert b"".join(chunk for chunk in got if chunk != HEARTBEAT) == ROLE + WORDS[0] + STOP + DONE
+    assert relay.outcome is Outcome.OK
+    assert exchange.first_token is not None
+
+
+async def test_a_heartbeat_commits_to_the_expert_so_that_its_failure_is_told_in_the_stream() -> None:
+    relay, exchange, _ = relay_of(Pause(0.05), ERROR_EVENT, heartbeat=0.01)
+    *beats, last = await carried(relay)
+    assert set(beats) == {HEARTBEAT}
+    assert error_code(last) == "upstream_stream_error"
+    assert exchange.first_token is None
+
+
+@pytest.mark.parametrize("bound", ["first_byte", "total"])
+async def test_heartbeats_do_not_put_off_the_time_outs(bound: str) -> None:
+    relay, _, _ = relay_of(Hang(), heartbeat=0.01, **{bound: 0.05})
+    assert error_code((await carried(relay))[-1]) == "upstream_timeout"
+    relay, _, _ = relay_of(Hang(), heartbeat=1.0, **{bound: 0.02})
+    assert (await refusal(relay)).outcome is Outcome.TIMEOUT
+
+
+async def test_an_expert_that_speaks_in_time_is_not_given_a_heartbeat() -> None:
+    relay, _, _ = relay_of(*ANSWER, heartbeat=5.0)
+    assert b"".join(await carried(relay)) == b"".join(ANSWER)
+
+
+async def test_what_is_waited_for_is_given_up_when_the_relay_is_closed() -> None:
+    relay, _, _ = relay_of(Hang(), heartbeat=0.01)
+    await relay.first()
+    rest: Any = relay.rest()
+    await anext(rest)
+    await anext(rest)
+    await rest.aclose()
+    relay.close()
+    await asyncio.sleep(0)
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []

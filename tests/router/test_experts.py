@@ -337,7 +337,7 @@ WRONG = [
     ("floor: 0.6", "floor: 0.6\n  head: 5", "head: 5", "router.head", "valid string"),
     ("[tools, json_schema]", "[tools, flying]", "flying", "experts.coder.capabilities.1", "'tools', 'json_schema'"),
     ("{embedded: smollm2}", "{embedded: other}", "other", "experts.general.upstream.embedded", "'smollm2'"),
-    ("{embedded: smollm2}", "{}", "{}", "experts.general.upstream", "give exactly one of vllm: [URL, …] and embedded"),
+    ("{embedded: smollm2}", "{}", "{}", "experts.general.upstream", "give exactly one of vllm: [URL, …], litellm: provider"),
     ("{embedded: smollm2}", "{vllm: []}", "vllm: []", "experts.general.upstream", "give exactly one of"),
     ("{embedded: s", "{vllm: [http://h], embedded: s", "[http://h]", "experts.general.upstream", "give exactly one of"),
     ("{code: 0.9, math: 0.5}", "{}", "{}", "experts.coder.domains", "at least 1 item"),

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from gateway.cli import app
 from gateway.commands.explain import explained
-from gateway.schema import text_query
+from gateway.requests.routed import text_query
 from router.decision import Query
 from router.errors import NoExpertError
 from tests.fakes.fleets import fleet

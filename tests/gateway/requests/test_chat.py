@@ -10,13 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequestError
-from gateway.schema import MAX_FIELDS, Chat, parse_route, text_query, wants_explanation
+from gateway.requests.chat import Chat
+from gateway.requests.fields import MAX_FIELDS
+from gateway.requests.routed import parse_route, text_query, wants_explanation
 from router.conversation import MAX_EARLIER, looked_at
 from router.decision import Asked, Overrides
-from router.experts import Defaults
+from router.experts import Defaults, Expert
 from router.messages import MAX_MESSAGES, MAX_PARTS
 
 NOTHING = Defaults()
+
+
+def expert(model: str, defaults: Defaults = NOTHING, **fields: Any) -> Expert:
+    given = {"model": model, "domains": ["code"], "upstream": {"embedded": "smollm2"}, "defaults": defaults, **fields}
+    return Expert.model_validate(given)
+
+
 READ = ("messages", "model", "stream", "stream_options", "tools", "functions", "response_format", "logprobs", "input")
 # Spellings that a decoder and an encoder would change between them.
 SPELLINGS = (
@@ -76,7 +85,7 @@ def test_every_value_but_the_model_goes_up_byte_for_byte(
     others: dict[str, bytes], messages: bytes, space: bytes, with_model: bool
 ) -> None:
     sent = {**others, "messages": messages, **({"model": b'"auto"'} if with_model else {})}
-    got = fields_of(Chat.parse(body_of(sent, space)).upstream_body("Qwen/Qwen3", NOTHING))
+    got = fields_of(Chat.parse(body_of(sent, space)).body(expert("Qwen/Qwen3")))
     assert got.pop("model") == b'"Qwen/Qwen3"'
     sent.pop("model", None)
     assert got == sent
@@ -85,12 +94,12 @@ def test_every_value_but_the_model_goes_up_byte_for_byte(
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_spelling_that_re_encoding_would_change_arrives_as_it_was_written(spelling: bytes) -> None:
     sent = {"messages": MINIMAL, "seed": spelling}
-    assert fields_of(Chat.parse(body_of(sent)).upstream_body("m", NOTHING))["seed"] == spelling
+    assert fields_of(Chat.parse(body_of(sent)).body(expert("m")))["seed"] == spelling
 
 
 @given(st.text(min_size=1))
 def test_the_model_is_valid_json_whatever_its_name_holds(model: str) -> None:
-    assert json.loads(Chat.parse(body_of({"messages": MINIMAL})).upstream_body(model, NOTHING))["model"] == model
+    assert json.loads(Chat.parse(body_of({"messages": MINIMAL})).body(expert(model)))["model"] == model
 
 
 @settings(deadline=None)
@@ -102,24 +111,24 @@ def test_a_stream_asks_for_usage_and_keeps_its_other_options(
     given_options = options if asked is None else {**options, "include_usage": asked}
     sent = {**others, "messages": MINIMAL, "stream": b"true", "stream_options": body_of(given_options)}
     parsed = Chat.parse(body_of(sent))
-    got = fields_of(parsed.upstream_body("m", NOTHING))
+    got = fields_of(parsed.body(expert("m")))
     assert fields_of(got.pop("stream_options")) == {**options, "include_usage": b"true"}
     assert got == {**others, "messages": MINIMAL, "stream": b"true", "model": b'"m"'}
     assert parsed.stream
-    assert parsed.wants_usage is (asked == b"true")
+    assert parsed.hide_usage is not (asked == b"true")
 
 
 @pytest.mark.parametrize("options", [None, b"null", b" null "])
 def test_a_stream_without_options_asks_for_usage_too(options: bytes | None) -> None:
     sent = {"messages": MINIMAL, "stream": b"true", **({} if options is None else {"stream_options": options})}
-    got = fields_of(Chat.parse(body_of(sent)).upstream_body("m", NOTHING))
+    got = fields_of(Chat.parse(body_of(sent)).body(expert("m")))
     assert json.loads(got["stream_options"]) == {"include_usage": True}
 
 
 @pytest.mark.parametrize("stream", [b"false", b"null", None])
 def test_a_request_that_is_no_stream_gets_no_stream_options(stream: bytes | None) -> None:
     sent = {"messages": MINIMAL, **({} if stream is None else {"stream": stream})}
-    assert "stream_options" not in fields_of(Chat.parse(body_of(sent)).upstream_body("m", NOTHING))
+    assert "stream_options" not in fields_of(Chat.parse(body_of(sent)).body(expert("m")))
 
 
 @given(
@@ -133,7 +142,7 @@ def test_a_request_that_is_no_stream_gets_no_stream_options(stream: bytes | None
 )
 def test_defaults_speak_only_where_the_request_says_nothing(said: dict[str, bytes]) -> None:
     defaults = Defaults(temperature=0.2, top_p=0.9, max_tokens=512)
-    got = fields_of(Chat.parse(body_of({"messages": MINIMAL, **said})).upstream_body("m", defaults))
+    got = fields_of(Chat.parse(body_of({"messages": MINIMAL, **said})).body(expert("m", defaults)))
     spoken = {name for name, raw in said.items() if raw != b"null"}
     for name in spoken:
         assert got[name] == said[name]
@@ -146,14 +155,14 @@ def test_defaults_speak_only_where_the_request_says_nothing(said: dict[str, byte
 
 
 def test_without_defaults_nothing_is_added() -> None:
-    got = fields_of(Chat.parse(body_of({"messages": MINIMAL, "temperature": b"null"})).upstream_body("m", NOTHING))
+    got = fields_of(Chat.parse(body_of({"messages": MINIMAL, "temperature": b"null"})).body(expert("m")))
     assert got == {"messages": MINIMAL, "temperature": b"null", "model": b'"m"'}
 
 
 @settings(deadline=None)
 @given(MESSAGE_BYTES, st.text(min_size=1, max_size=9))
 def test_the_system_default_is_put_in_front_and_the_messages_stay_as_they_were(messages: bytes, system: str) -> None:
-    body = Chat.parse(body_of({"messages": messages})).upstream_body("m", Defaults(system=system))
+    body = Chat.parse(body_of({"messages": messages})).body(expert("m", Defaults(system=system)))
     got = fields_of(body)["messages"]
     assert got.endswith(messages[1:])
     assert json.loads(got) == [{"role": "system", "content": system}, *json.loads(messages)]
@@ -164,21 +173,21 @@ def test_the_system_default_is_put_in_front_and_the_messages_stay_as_they_were(m
 def test_a_conversation_with_instructions_of_its_own_keeps_them_alone(role: str, place: int) -> None:
     messages = [{"role": "user", "content": "hi"}]
     messages.insert(place, {"role": role, "content": "Be brief."})
-    got = json.loads(chat(messages).upstream_body("m", Defaults(system="You are a careful programmer.")))
+    got = json.loads(chat(messages).body(expert("m", Defaults(system="You are a careful programmer."))))
     assert got["messages"] == messages
 
 
 def test_a_body_can_be_written_for_one_expert_after_another() -> None:
     request = chat(stream=True, temperature=None)
-    first = request.upstream_body("a", Defaults(system="s", temperature=0.5, max_tokens=9))
-    assert json.loads(request.upstream_body("b", NOTHING)) == {
+    first = request.body(expert("a", Defaults(system="s", temperature=0.5, max_tokens=9)))
+    assert json.loads(request.body(expert("b"))) == {
         "messages": [{"role": "user", "content": "hi"}],
         "stream": True,
         "stream_options": {"include_usage": True},
         "temperature": None,
         "model": "b",
     }
-    assert request.upstream_body("a", Defaults(system="s", temperature=0.5, max_tokens=9)) == first
+    assert request.body(expert("a", Defaults(system="s", temperature=0.5, max_tokens=9))) == first
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""OpenAI's endpoints. Chat completions is the hot path: a plain ASGI application that carries bytes."""
+"""The endpoints whose requests are carried to an expert: plain ASGI applications, since they carry bytes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gateway.asgi import (
     Receive,
     Scope,
     Send,
+    header_value,
     headers_of,
     read_body,
     request_id,
@@ -20,12 +21,18 @@ from gateway.asgi import (
     start,
     until_gone,
 )
+from gateway.attempt import Answer, Ask
 from gateway.deciding import Decider, decision_headers
-from gateway.dispatch import Answer, Dispatcher
-from gateway.errors import GatewayError, error_event
+from gateway.dispatch import Dispatcher
+from gateway.errors import GatewayError
 from gateway.exchange import CLIENT_CLOSED_REQUEST, Exchange, Observer, Outcome, Phase
 from gateway.relay import Relay
-from gateway.schema import Chat
+from gateway.requests.base import ModelRequest
+from gateway.requests.chat import Chat
+from gateway.requests.completion import Completion
+from gateway.requests.embedding import Embedding
+from gateway.requests.message import CountTokens, MessageRequest
+from gateway.requests.response import ResponseRequest
 from gateway.settings import Settings
 
 log = logging.getLogger("moe_gateway")
@@ -33,18 +40,40 @@ log = logging.getLogger("moe_gateway")
 LARGE_BODY_BYTES = 256 * 1024
 
 
-class ChatCompletions:
-    """POST /v1/chat/completions."""
+# Of a client's headers those that mean something to a model server; its keys, cookies and addresses stay here.
+HEADERS_UP = (b"traceparent", b"tracestate", b"anthropic-version", b"anthropic-beta")
+SESSION = b"x-moe-session"
+MAX_SESSION = 256  # characters; a longer name is cut
+
+
+KINDS: Mapping[str, type[ModelRequest]] = {
+    "/v1/chat/completions": Chat,
+    "/v1/completions": Completion,
+    "/v1/embeddings": Embedding,
+    "/v1/responses": ResponseRequest,
+    "/v1/messages": MessageRequest,
+    "/v1/messages/count_tokens": CountTokens,
+}
+
+
+class Carried:
+    """POST to one of KINDS."""
 
     def __init__(
-        self, decider: Decider, dispatcher: Dispatcher, observers: tuple[Observer, ...], settings: Settings
+        self,
+        kind: type[ModelRequest],
+        decider: Decider,
+        dispatcher: Dispatcher,
+        observers: tuple[Observer, ...],
+        settings: Settings,
     ) -> None:
-        self._decider, self._dispatcher, self._observers = decider, dispatcher, observers
+        self._kind, self._decider, self._dispatcher, self._observers = kind, decider, dispatcher, observers
         self._max_body_bytes, self._client_seconds = settings.max_body_bytes, settings.client_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
-        exchange = Exchange(request_id(headers), "chat.completions", self._observers, caller=scope["state"]["caller"])
+        shape = self._kind.shape
+        exchange = Exchange(request_id(headers), self._kind.endpoint, self._observers, caller=scope["state"]["caller"])
         try:
             with exchange.waiting():
                 body = await read_body(headers, receive, self._max_body_bytes)
@@ -58,25 +87,27 @@ class ChatCompletions:
                 raise
         except GatewayError as error:
             exchange.error_code = error.code
-            await respond_error(send, error, decision_headers(exchange))
+            await respond_error(send, error, decision_headers(exchange), shape)
             exchange.finish(_outcome(exchange, error), error.status)
         except Exception as error:  # the boundary: one request's fault must not end the others
             log.exception("the gateway failed", extra={"request_id": exchange.id})
             try:
                 if exchange.phase is Phase.STREAMING:
-                    event = error_event("The gateway failed.", "internal_error")
+                    event = shape.event("The gateway failed.", "internal_error")
                     await send({"type": "http.response.body", "body": event})
                 else:
-                    await respond_error(send, error, decision_headers(exchange))
+                    await respond_error(send, error, decision_headers(exchange), shape)
             finally:
                 exchange.finish(Outcome.SERVER_ERROR, 500)
 
     async def _answer(self, exchange: Exchange, headers: Mapping[bytes, bytes], body: bytes, send: Send) -> None:
         overrides = self._decider.overrides(headers)
-        chat = await asyncio.to_thread(Chat.parse, body) if len(body) > LARGE_BODY_BYTES else Chat.parse(body)
-        exchange.stream = chat.stream
-        exchange.decision = await self._decider.decide(chat.query(overrides))
-        with closing(await self._dispatcher.chat(exchange, chat, exchange.decision)) as answer:
+        parse = self._kind.parse
+        request = await asyncio.to_thread(parse, body) if len(body) > LARGE_BODY_BYTES else parse(body)
+        exchange.stream = request.stream
+        exchange.decision = await self._decider.decide_for(request, overrides)
+        ask = Ask(request, _headers_up(headers), _session(headers) or request.session)
+        with closing(await self._dispatcher.answer(exchange, ask, exchange.decision)) as answer:
             if answer.relay is None:
                 with _to_client(exchange):
                     async with asyncio.timeout(self._client_seconds):
@@ -95,6 +126,16 @@ class ChatCompletions:
                 async with asyncio.timeout(self._client_seconds):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _headers_up(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): header_value(headers[name].decode("latin-1")) for name in HEADERS_UP if name in headers}
+
+
+def _session(headers: Mapping[bytes, bytes]) -> str | None:
+    """The name that the client gave the conversation."""
+    given = headers.get(SESSION)
+    return given.decode("latin-1")[:MAX_SESSION] if given else None
 
 
 @contextmanager

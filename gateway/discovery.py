@@ -1,0 +1,61 @@
+"""Discovery: which endpoints a server has, asked of the server itself where experts.yaml does not say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from gateway.replica import Replica
+from gateway.serves import Serves
+from gateway.upstreams.base import Address, Upstream
+from router.experts import Expert
+
+PATHS = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+    "responses": "/v1/responses",
+    "messages": "/v1/messages",
+}
+
+
+class _Document(msgspec.Struct):
+    paths: dict[str, msgspec.Raw]
+
+
+class Discovery:
+    """Asks a server of each expert that declares no endpoints, once it is up, and tells `serves`.
+
+    vLLM's /openapi.json lists its paths, as do others' that are built on FastAPI. Of a server without one the operator has
+    to declare what it serves beside chat and completions: to try its paths would fill its log with faults of ours.
+    """
+
+    def __init__(self, upstream: Upstream, serves: Serves) -> None:
+        self._upstream, self._serves = upstream, serves
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    def refresh(self, experts: Mapping[str, Expert], replicas: Mapping[str, Sequence[Replica]]) -> None:
+        """Ask those that are up and were not asked yet."""
+        for name, expert in experts.items():
+            up = next((r for r in replicas[name] if r.up), None)
+            if expert.endpoints is None and expert.upstream.vllm and up is not None and name not in self._asking:
+                self._asking[name] = asyncio.create_task(self._ask(name, up.address))
+
+    async def settled(self) -> None:
+        """Wait for the answers that are under way."""
+        await asyncio.gather(*self._asking.values())
+
+    def close(self) -> None:
+        for task in self._asking.values():
+            task.cancel()
+
+    async def _ask(self, expert: str, address: Address) -> None:
+        document = await self._upstream.fetch(address, "/openapi.json")
+        try:
+            paths = msgspec.json.decode(document or b"", type=_Document).paths
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        if found := frozenset(name for name, path in PATHS.items() if path in paths):
+            self._serves.found(expert, found)

@@ -1,0 +1,45 @@
+"""Serves: which endpoints each expert's servers have, as declared or as found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.requests.base import ModelRequest, Wire
+from router.experts import Expert
+
+ASSUMED = frozenset({"chat", "completions"})  # of a server that was not asked yet
+EMBEDDED = frozenset({"chat", "completions", "responses", "messages"})
+
+
+class Serves:
+    """What is declared in experts.yaml stands; for the rest `found` says what a server answered."""
+
+    def __init__(self, experts: Mapping[str, Expert]) -> None:
+        self._experts = experts
+        self._found: dict[str, frozenset[str]] = {}
+        self._unable: dict[str, frozenset[str]] = {}  # by the request's endpoint, until more is found
+
+    def of(self, expert: str) -> frozenset[str]:
+        """Names of router.experts.ENDPOINTS."""
+        spec = self._experts[expert]
+        if spec.endpoints is not None:
+            return spec.endpoints
+        return self._found.get(expert, EMBEDDED if spec.upstream.embedded else ASSUMED)
+
+    def found(self, expert: str, endpoints: frozenset[str]) -> None:
+        """A server of the expert's said what it has."""
+        self._found[expert] = endpoints
+        self._unable.clear()
+
+    def wire(self, expert: str, request: ModelRequest) -> Wire | None:
+        """How the request is put to the expert; None where it does not serve it."""
+        endpoints = self.of(expert)
+        return next((wire for name, wire in request.wires.items() if name in endpoints), None)
+
+    def unable(self, request: ModelRequest) -> frozenset[str]:
+        """The experts that do not serve the request's endpoint."""
+        known = self._unable.get(request.endpoint)
+        if known is None:
+            known = frozenset(expert for expert in self._experts if self.wire(expert, request) is None)
+            self._unable[request.endpoint] = known
+        return known
