@@ -129,7 +129,7 @@ def experts_yaml(raw: RawServer, good: FakeServer, refused: int, deaf: int) -> s
             text += expert_lines("-".join([name, *("then" for _ in fallback)]), raw.url, PATIENT, *fallback)
             text += ["    max_in_flight: 1", f"    queue: {queue}"]
     text += expert_lines("many", ", ".join(f"{raw.url}/{i}" for i in range(10)), PATIENT, "good")
-    text += expert_lines("pair", f"{raw.url}, {good.url}", PATIENT)
+    text += [*expert_lines("pair", f"{raw.url}, {good.url}", PATIENT), "    affinity: none"]
     text += _windowed("middle", 2048, raw.url, "small", "large") + _windowed("small", 1024, good.url)
     return "\n".join(text + _windowed("large", 8192, good.url))
 
