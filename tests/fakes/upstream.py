@@ -28,6 +28,8 @@ class FakeServer:
     headers: list[dict[str, str]] = field(default_factory=list)
     open: int = 0
     healthy: bool = True
+    hang_health: bool = False
+    metrics: str | None = None  # what GET /metrics tells; 404 where it is None
 
     @property
     def url(self) -> str:
@@ -139,12 +141,18 @@ def fake_server(behaviour: Behaviour = well) -> Iterator[FakeServer]:
             server.open -= 1
 
     async def health(request: web.Request) -> web.StreamResponse:
+        if server.hang_health:
+            await asyncio.sleep(60)
         return web.Response(status=200 if server.healthy else 503)
+
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=404) if server.metrics is None else web.Response(text=server.metrics)
 
     async def begin() -> web.AppRunner:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", answer)
         app.router.add_get("/health", health)
+        app.router.add_get("/metrics", metrics)
         # A handler is to be cancelled when its client leaves, as a real server stops generating.
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()

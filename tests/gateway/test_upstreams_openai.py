@@ -382,3 +382,47 @@ def test_no_error_holds_an_address_or_asks_again_for_an_answer_that_began(error:
     assert "10.0.0.5" not in str(ours)
     assert not (ours.reset and reading)
     assert (ours.outcome is Outcome.TIMEOUT) == isinstance(error, TimeoutError)
+
+
+# Fetching what lies beside /v1.
+
+
+async def test_what_lies_beside_v1_is_fetched_with_the_replicas_key(upstream: OpenAIUpstream) -> None:
+    async with peer(HELLO + b"4\r\n you\r\n0\r\n\r\n") as server:
+        assert await upstream.fetch(FixedAddress(server.url, "sk-own"), "/metrics") == b"hello you"
+        assert server.requests[0].startswith(b"GET /metrics HTTP/1.1\r\n")
+        assert server.header("authorization") == "Bearer sk-own"
+        await upstream.fetch(FixedAddress(server.url), "/metrics")
+        assert server.header("authorization") is None
+
+
+@pytest.mark.parametrize("answer", [
+    b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}",
+    b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+    b"SSH-2.0\r\n\r\n",
+    hang_up,
+    abort,
+], ids=["404", "500", "302", "no HTTP", "closed", "reset"])  # fmt: skip
+async def test_what_cannot_be_fetched_is_none(upstream: OpenAIUpstream, answer: Answer) -> None:
+    async with peer(answer) as server:
+        assert await upstream.fetch(FixedAddress(server.url), "/metrics") is None
+
+
+async def test_what_breaks_off_or_is_too_much_is_none(
+    upstream: OpenAIUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut(writer: asyncio.StreamWriter) -> None:
+        writer.write(HELLO)
+        await writer.drain()
+        writer.close()
+
+    async with peer(cut) as server:
+        assert await upstream.fetch(FixedAddress(server.url), "/metrics") is None
+    monkeypatch.setattr("gateway.upstreams.openai.FETCHED_BYTES", 4)
+    async with peer(HELLO + b"0\r\n\r\n") as server:
+        assert await upstream.fetch(FixedAddress(server.url), "/metrics") is None
+
+
+async def test_nothing_is_fetched_from_where_nobody_is(upstream: OpenAIUpstream) -> None:
+    assert await upstream.fetch(FixedAddress(f"http://127.0.0.1:{unused_port()}/v1"), "/metrics") is None
