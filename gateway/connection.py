@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from gateway.errors import error_body
 
 KIB = 1024
+HOPS = (b"upgrade", b"http2-settings")
 LINGER_SECONDS = 2.0  # so long a client whose request was refused may take to read why
 
 
@@ -51,14 +52,17 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._timer: asyncio.TimerHandle | None = None  # for a head that does not come, or a client that does not go
         self._deaf = False  # nothing that comes is read any more
+        self._too_many = False
         self._in_head = False
         self._head_fed = 0  # bytes of the head that came in earlier chunks
         self._chunk = 0  # bytes of the chunk that is being read
         self._chunk_is_mixed = False  # it began with the end of another request
         self._keeps_alive = True
+        self._asked: bytes | None = None  # the request line of one that asks for another protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._too_many = len(self.connections) > self.limits.connections
         if len(self.connections) > 2 * self.limits.connections:
             transport.abort()
             return
@@ -87,13 +91,23 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # No other protocol is spoken here. The request is answered as if it had not asked, and those behind it are read.
-            rest = data[upgrade.args[0] :]
+            # No other protocol is spoken here: the request is read as if it had not asked, and so are those behind it. The parser
+            # itself takes the body for the other protocol's.
             self.parser = httptools.HttpRequestParser(self)
-            if rest:
-                self._feed(rest)
+            self._feed(self._plain_head() + data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(400, "This is not HTTP as the gateway understands it.", "malformed_http")
+
+    def _plain_head(self) -> bytes:
+        """The head that was read last, without its wish for another protocol."""
+        lines = [self._asked or b""]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b",".join(token for token in value.split(b",") if token.strip().lower() not in HOPS)
+            if name not in HOPS:
+                lines.append(name + b": " + value)
+        self._asked = None
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -105,9 +119,15 @@ class Connection(HttpToolsProtocol):
             if head > self.limits.header_bytes:
                 self._refuse_head()
                 raise ValueError("the head is too large")  # for the parser, which stops here
-        if len(self.connections) > self.limits.connections:
+        if self._too_many:
             self._refuse(503, "Too many connections are open; try again soon.", "too_many_connections")
             raise ValueError("too many connections")
+        if self.parser.should_upgrade():
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+            if method == b"CONNECT":
+                raise ValueError("this is no proxy")
+            self._asked = method + b" " + self.url + b" HTTP/" + version
+            return
         super().on_headers_complete()
         self._in_head = False
         self._stop_timer()
@@ -117,6 +137,8 @@ class Connection(HttpToolsProtocol):
         self.cycle.keep_alive = self._keeps_alive and not self.expect_100_continue
 
     def on_message_complete(self) -> None:
+        if self._asked is not None:
+            return
         super().on_message_complete()
         self._chunk_is_mixed = True
         if self.expect_100_continue and not self.cycle.response_started:

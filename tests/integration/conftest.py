@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
 from gateway.app import create_app
+from gateway.serving import Server
 from gateway.settings import Settings
 from gateway.state import GatewayState
 from router.artifact import PACKAGED, Artifact, load_artifact
@@ -36,6 +36,7 @@ class Running:
 
     url: str
     state: GatewayState
+    server: Server
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the series of `name` that have `labels`, as /metrics tells it."""
@@ -85,8 +86,7 @@ def start(artifact: Artifact, tmp_path: Path) -> Iterator[Start]:
 def _threaded(settings: Settings, router: Router) -> Iterator[Running]:
     app = create_app(settings, router)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
+        server = Server(app, replace(settings, drain_seconds=min(settings.drain_seconds, 1.0)), None)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -94,9 +94,9 @@ def _threaded(settings: Settings, router: Router) -> Iterator[Running]:
             while not server.started and thread.is_alive() and time.monotonic() < until:
                 time.sleep(0.01)
             assert server.started
-            yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", app.state.gateway)
+            yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", app.state.gateway, server)
         finally:
-            server.should_exit = True
+            server.drain()
             thread.join(10)
 
 
