@@ -6,30 +6,23 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from gateway import __version__, logs, tracing
+from gateway import __version__
 from gateway.asgi import request_id
-from gateway.deciding import Decider
-from gateway.discovery import Discovery
-from gateway.dispatch import Dispatcher
 from gateway.errors import GatewayError, InternalError, MethodError, NotFoundError, shape_of
-from gateway.fleet import FleetWatch
+from gateway.generation import Generation
 from gateway.guard import Guard
-from gateway.health import HealthLoop
-from gateway.metrics import Metrics, baseline_of
-from gateway.pool import Pool
-from gateway.routes import models, ops, routing
+from gateway.metrics import Metrics
+from gateway.reload import Reloader
+from gateway.routes import admin, models, ops, routing
 from gateway.routes.carried import KINDS, Carried
-from gateway.serves import Serves
 from gateway.settings import Settings
 from gateway.state import GatewayState
-from gateway.upstreams.base import Address
-from gateway.upstreams.openai import OpenAIUpstream
-from gateway.usage import public_price
 from gateway.workers.lent import LentWorker
 from gateway.workers.supervisor import Worker, embedded_worker
 from router.routing import Router
@@ -42,72 +35,52 @@ def create_app(
     router: Router,
     on_ready: Callable[[GatewayState], None] | None = None,
     workers: Mapping[str, Worker | LentWorker] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> FastAPI:
     """The gateway as an ASGI application. `on_ready` is called once workers and upstreams are up.
 
-    It launches its workers itself unless they are lent to it.
+    It launches its workers itself unless they are lent to it. `share` is (index, count) of several processes.
     """
-    file = router.file
-    upstream = OpenAIUpstream()
     workers = _workers(settings, router) if workers is None else workers
-    metrics = Metrics(baseline_of(file, public_price(file.baseline) if file.baseline else None))
-    pool = Pool(file, workers, metrics.hold)
-    serves = Serves(file.experts)
-    metrics.describe(router, pool.all(), tuple(file.experts))
-    fleet = FleetWatch(pool)
-    observers = (metrics.observe, fleet.observe, logs.write, *tracing.observers())
-    state = GatewayState(settings, file, Decider(router, fleet, serves=serves), pool, metrics, workers, observers)
+    metrics = Metrics()
+    first = Generation(settings, router, metrics, workers, share)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        discovery = Discovery(upstream, serves)
-
-        def looked() -> None:
-            pool.refresh()
-            metrics.refresh()
-            discovery.refresh(file.experts, pool.replicas)
-
-        health = HealthLoop(upstream, pool.all(), settings.health_interval, on_hung=_replace, on_round=looked)
-        await upstream.start()
         app.state.starting = asyncio.current_task()
         try:
             await asyncio.gather(*(worker.start() for worker in workers.values()))
-            await health.probe()
-            await discovery.settled()
-            health.start()
+            await first.start()
             if on_ready:
-                on_ready(state)
+                on_ready(first.state)
             app.state.starting = None
             yield
         except Exception as error:
             app.state.failure = error  # for whoever runs the server: it keeps only the fact that start-up failed
             raise
         finally:
-            await health.stop()
-            discovery.close()
-            state.decider.close()
+            await app.state.reloader.close()
             await asyncio.gather(*(worker.stop() for worker in workers.values()))
-            await upstream.close()
 
     app = FastAPI(title="moe-gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.gateway, app.state.failure, app.state.starting, app.state.draining = state, None, None, False
-    dispatcher = Dispatcher(pool, upstream, serves)
+    app.state.failure, app.state.starting, app.state.draining = None, None, False
+    app.state.gateway = first.state
+
+    def serve(generation: Generation) -> None:
+        app.state.gateway = generation.state  # one assignment: a request sees the one or the other
+
+    app.state.reloader = Reloader(
+        first, partial(Generation, settings, metrics=metrics, workers=workers, share=share), serve
+    )
     for path, kind in KINDS.items():
-        carried = Carried(kind, state.decider, dispatcher, observers, settings)
-        app.router.routes.append(Route(path, carried, methods=["POST"]))
-    for module in (models, routing, ops):
+        app.router.routes.append(Route(path, Carried(kind, settings), methods=["POST"]))
+    for module in (models, routing, ops, admin):
         app.include_router(module.routes)
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Exception, _fault)
     app.add_middleware(Guard, settings=settings)
     return app
-
-
-def _replace(address: Address) -> None:
-    """A worker of ours that hangs is killed, and so restarted; what somebody else runs is only left out."""
-    if isinstance(address, Worker | LentWorker):
-        address.kill()
 
 
 def _workers(settings: Settings, router: Router) -> dict[str, Worker]:

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from gateway.errors import ANTHROPIC, PassedError, Shape
-from gateway.exchange import Exchange, Outcome
 from gateway.exchange import Attempt as Record
+from gateway.exchange import Exchange, Outcome
 from gateway.pool import Place
 from gateway.refusals import Refusal, refusal_of
 from gateway.relay import Relay

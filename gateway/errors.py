@@ -5,6 +5,7 @@ GatewayError                 has a status, a type, a code
 ├── AuthenticationError      401: no key, or none that is known
 ├── NotFoundError            404: no such path, model
 ├── MethodError              405
+├── ConflictError            409: not as this gateway is run
 ├── BodyTooLargeError        413
 ├── RequestTimeoutError      408: the body did not arrive in time
 ├── UpstreamGatewayError     whatever is left after every expert was tried: 408, 429, 502, 503, 504
@@ -63,6 +64,10 @@ class NotFoundError(GatewayError):
 
 class MethodError(GatewayError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class ConflictError(GatewayError):
+    status, type, code = 409, "invalid_request_error", "conflict"
 
 
 class RequestTimeoutError(GatewayError):

@@ -30,12 +30,19 @@ class _Replicas:
     Where several processes judge, a replica is up that one of them may ask, and has every state that one of them sees.
     """
 
-    def __init__(self, replicas: Sequence[Replica], registry: CollectorRegistry) -> None:
-        self._replicas = replicas
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._replicas: Sequence[Replica] = ()
         self._up = _gauge("moe_replica_up", "Whether the replica may be asked.", ("expert", "replica"), registry)
         self._states = _gauge(
             "moe_replica_state", "1 for the state that the replica is in.", ("expert", "replica", "state"), registry
         )
+
+    def watch(self, replicas: Sequence[Replica]) -> None:
+        """From now on these, and none else."""
+        self._up.clear()
+        self._states.clear()
+        self._replicas = replicas
+        self.refresh()
 
     def refresh(self) -> None:
         for replica in self._replicas:
@@ -156,18 +163,27 @@ class Metrics:
         self.config_info = _gauge("moe_config_info", "The experts.yaml that runs.", ("hash",), r)
         self.router_info = _gauge("moe_router_info", "The router that runs.", ("artifact", "encoder"), r)
         _gauge("moe_build_info", "The version that runs.", ("version",), r).labels(__version__).set(1)
-        self._replicas: _Replicas | None = None
+        self.reloads = Counter("moe_config_reloads", "Tries to load another experts.yaml.", ("outcome",), registry=r)
+        self._replicas = _Replicas(r)
 
-    def describe(self, router: Router, replicas: Sequence[Replica], expert_ids: Sequence[str]) -> None:
-        """Say what runs; called once, when the gateway starts."""
+    def describe(
+        self,
+        router: Router,
+        replicas: Sequence[Replica],
+        expert_ids: Sequence[str],
+        baseline: tuple[str, Price] | None = None,
+    ) -> None:
+        """Say what runs from now on; `baseline` is the price that savings are counted against."""
+        self._baseline = baseline
         self.loaded.set_to_current_time()
+        self.config_info.clear()
+        self.router_info.clear()
         self.config_info.labels(router.file.digest).set(1)
         self.router_info.labels(router.artifact.name, router.artifact.manifest.encoder).set(1)
-        self._replicas = _Replicas(replicas, self.registry)
-        self.refresh()
+        self._replicas.watch(replicas)
         for expert in expert_ids:
-            self.in_flight.labels(expert).set(0)
-            self.queued.labels(expert).set(0)
+            self.in_flight.labels(expert).inc(0)
+            self.queued.labels(expert).inc(0)
 
     def hold(self, expert: str, count: int) -> None:
         self.in_flight.labels(expert).set(count)
@@ -187,8 +203,7 @@ class Metrics:
 
     def refresh(self) -> None:
         """Look at what is not told to us when it changes: for processes that are asked for our metrics in our place."""
-        if self._replicas is not None:
-            self._replicas.refresh()
+        self._replicas.refresh()
 
     def exposition(self) -> bytes:
         """Everything that this process counts, or all of several do, in Prometheus' text format."""

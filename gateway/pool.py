@@ -90,7 +90,8 @@ class Place:
 class Pool:
     """`replicas` by expert, named `coder-0`, `coder-1`, …; `on_change` hears of every change of an expert's requests in flight.
 
-    `share` is (index, count) where several processes serve the same experts: each has its part of `max_in_flight`.
+    `share` is (index, count) where several processes serve the same experts: each has its part of `max_in_flight`. Of a pool
+    `before` it takes over the replicas whose address stays, and goes on counting what is in flight.
     """
 
     def __init__(
@@ -101,13 +102,21 @@ class Pool:
         books: Books | None = None,
         share: tuple[int, int] = (0, 1),
         clock: Callable[[], float] = time.monotonic,
+        before: Pool | None = None,
     ) -> None:
         self.file = file
-        self._in_flight = dict.fromkeys(file.experts, 0)
+        self._in_flight: dict[str, int] = before._in_flight if before else {}
+        for expert in file.experts:
+            self._in_flight.setdefault(expert, 0)
         self._on_change, self._books, self._clock = on_change, books or NoBooks(), clock
         self._balancer = Balancer()
         self._wakers: dict[str, asyncio.TimerHandle] = {}
+        self._places = 0
         self.replicas = {name: _replicas(name, spec, workers, share, clock) for name, spec in file.experts.items()}
+        if before is not None:
+            known = {(r.name, r.address): r for r in before.all()}
+            for replicas in self.replicas.values():
+                replicas[:] = [_taken_over(known.get((r.name, r.address)), r) for r in replicas]
         self._lines: dict[str, Line[Place]] = {
             name: Line(spec.queue, Place.release, partial(self._books.on_queue, name))
             for name, spec in file.experts.items()
@@ -115,6 +124,11 @@ class Pool:
 
     def all(self) -> list[Replica]:
         return [replica for replicas in self.replicas.values() for replica in replicas]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that began here is in flight or waits."""
+        return not self._places and not any(self._lines.values())
 
     def ready(self, expert: str) -> bool:
         """Whether a replica of the expert may be asked, or is on trial."""
@@ -179,6 +193,7 @@ class Pool:
 
     def ended(self, expert: str, replica: Replica, ticket: Ticket) -> None:
         """A place is given back."""
+        self._places -= 1
         replica.end(ticket)
         self._count(expert, -1)
         self.serve(expert)
@@ -194,6 +209,7 @@ class Pool:
         return None if replica is None else self._place(expert, replica)
 
     def _place(self, expert: str, replica: Replica) -> Place:
+        self._places += 1
         place = Place(self, expert, replica, replica.begin())
         self._count(expert, 1)
         return place
@@ -242,6 +258,14 @@ def _replicas(
         )
         for i, (address, weight, cap) in enumerate(addresses)
     ]
+
+
+def _taken_over(known: Replica | None, replica: Replica) -> Replica:
+    """The replica as it is known, with what the file says of it now."""
+    if known is None:
+        return replica
+    known.weight, known.cap = replica.weight, replica.cap
+    return known
 
 
 def part(cap: int | None, share: tuple[int, int]) -> int | None:

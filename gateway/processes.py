@@ -22,7 +22,8 @@ from gateway.messages import News, Ready, Setup, Told, lent, line, read
 from gateway.settings import Settings
 from gateway.sockets import named
 from gateway.workers.supervisor import Worker, embedded_worker
-from router.experts import ExpertsFile
+from router.errors import RouterError
+from router.experts import ExpertsFile, parse_experts
 
 log = logging.getLogger("moe_gateway")
 
@@ -116,6 +117,7 @@ class Family:
         began = time.perf_counter()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
         signalled = asyncio.ensure_future(self._signalled.wait())
         starting = asyncio.ensure_future(self._start())
         try:
@@ -132,6 +134,14 @@ class Family:
     def _on_signal(self) -> None:
         self._signals += 1
         self._signalled.set()
+
+    def _on_hangup(self) -> None:
+        """Every process reads experts.yaml anew. One that is started later gets what they then have: a bad file changes nothing."""
+        with contextlib.suppress(RouterError, OSError, UnicodeDecodeError):
+            text = self.settings.config.read_text("utf-8")
+            parse_experts(text, self.settings.config.name)
+            self._experts = text
+        _signal_all([child for child in self._children.values() if child.ready.is_set()], signal.SIGHUP)
 
     async def _start(self) -> None:
         """The first process is there before the others begin: where a router has to be trained, it is the one that trains."""
@@ -161,9 +171,12 @@ class Family:
         )
         child = self._children[number] = Child(number, process)
         numbers = [listener.fileno() for listener in self._sockets]
-        child.send(line(Setup(number, self.settings, self._experts, numbers, lent(self._workers))))
+        experts = self._experts
+        child.send(line(Setup(number, self.settings, experts, numbers, lent(self._workers))))
         self._beside(self._listen(child))
         await child.until_ready()
+        if experts != self._experts:
+            child.signal(signal.SIGHUP)
 
     async def _listen(self, child: Child) -> None:
         assert child.process.stdout is not None  # noqa: S101 - asked for when it was spawned

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from types import FrameType
@@ -17,6 +19,7 @@ from fastapi import FastAPI
 from gateway import logs
 from gateway.app import create_app
 from gateway.connection import Connection, Limits
+from gateway.reload import ReloadError
 from gateway.settings import Settings
 from gateway.sockets import connections_allowed, named
 from gateway.state import GatewayState
@@ -120,8 +123,19 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         beside = asyncio.create_task(self._beside()) if self._beside else None
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         await super().startup(sockets)
         self._task = beside  # asyncio itself holds tasks by weak references alone
+
+    def _reload(self) -> None:
+        """SIGHUP: how it went says the log."""
+
+        async def reload() -> None:
+            with contextlib.suppress(ReloadError):
+                await self._app.state.reloader.reload()
+
+        self._reloading = asyncio.create_task(reload())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         state = self.server_state

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.deciding import Decider
+from gateway.dispatch import Dispatcher
 from gateway.exchange import Observer
 from gateway.metrics import Metrics
 from gateway.pool import Pool
@@ -24,5 +25,6 @@ class GatewayState:
     pool: Pool
     metrics: Metrics
     workers: Mapping[str, Worker | LentWorker]
-    observers: tuple[Observer, ...] = ()
+    observers: tuple[Observer, ...]
+    dispatcher: Dispatcher
     started: int = field(default_factory=lambda: int(time.time()))

@@ -22,10 +22,9 @@ from gateway.asgi import (
     until_gone,
 )
 from gateway.attempt import Answer, Ask
-from gateway.deciding import Decider, decision_headers
-from gateway.dispatch import Dispatcher
-from gateway.errors import GatewayError
-from gateway.exchange import CLIENT_CLOSED_REQUEST, Exchange, Observer, Outcome, Phase
+from gateway.deciding import decision_headers
+from gateway.errors import ANTHROPIC, GatewayError
+from gateway.exchange import CLIENT_CLOSED_REQUEST, Exchange, Outcome, Phase
 from gateway.relay import Relay
 from gateway.requests.base import ModelRequest
 from gateway.requests.chat import Chat
@@ -34,6 +33,7 @@ from gateway.requests.embedding import Embedding
 from gateway.requests.message import CountTokens, MessageRequest
 from gateway.requests.response import ResponseRequest
 from gateway.settings import Settings
+from gateway.state import GatewayState
 
 log = logging.getLogger("moe_gateway")
 # Beyond this a body is read in a thread: a conversation is far smaller, and its few microseconds are not worth one.
@@ -57,27 +57,21 @@ KINDS: Mapping[str, type[ModelRequest]] = {
 
 
 class Carried:
-    """POST to one of KINDS."""
+    """POST to one of KINDS. Each request ends on the generation that it was decided by."""
 
-    def __init__(
-        self,
-        kind: type[ModelRequest],
-        decider: Decider,
-        dispatcher: Dispatcher,
-        observers: tuple[Observer, ...],
-        settings: Settings,
-    ) -> None:
-        self._kind, self._decider, self._dispatcher, self._observers = kind, decider, dispatcher, observers
+    def __init__(self, kind: type[ModelRequest], settings: Settings) -> None:
+        self._kind = kind
         self._max_body_bytes, self._client_seconds = settings.max_body_bytes, settings.client_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
         shape = self._kind.shape
-        exchange = Exchange(request_id(headers), self._kind.endpoint, self._observers, caller=scope["state"]["caller"])
+        state: GatewayState = scope["app"].state.gateway
+        exchange = Exchange(request_id(headers), self._kind.endpoint, state.observers, caller=scope["state"]["caller"])
         try:
             with exchange.waiting():
                 body = await read_body(headers, receive, self._max_body_bytes)
-            await until_gone(receive, self._answer(exchange, headers, body, send))
+            await until_gone(receive, self._answer(state, exchange, headers, body, send))
         except (ClientGoneError, asyncio.CancelledError) as error:
             if exchange.phase is Phase.STREAMING and exchange.attempts[-1].outcome is Outcome.OK:
                 exchange.finish(Outcome.OK, 200)  # it left with the whole answer, before the expert had hung up
@@ -87,7 +81,7 @@ class Carried:
                 raise
         except GatewayError as error:
             exchange.error_code = error.code
-            await respond_error(send, error, decision_headers(exchange), shape)
+            await respond_error(send, error, self._headers(exchange), shape)
             exchange.finish(_outcome(exchange, error), error.status)
         except Exception as error:  # the boundary: one request's fault must not end the others
             log.exception("the gateway failed", extra={"request_id": exchange.id})
@@ -96,30 +90,37 @@ class Carried:
                     event = shape.event("The gateway failed.", "internal_error")
                     await send({"type": "http.response.body", "body": event})
                 else:
-                    await respond_error(send, error, decision_headers(exchange), shape)
+                    await respond_error(send, error, self._headers(exchange), shape)
             finally:
                 exchange.finish(Outcome.SERVER_ERROR, 500)
 
-    async def _answer(self, exchange: Exchange, headers: Mapping[bytes, bytes], body: bytes, send: Send) -> None:
-        overrides = self._decider.overrides(headers)
+    async def _answer(
+        self, state: GatewayState, exchange: Exchange, headers: Mapping[bytes, bytes], body: bytes, send: Send
+    ) -> None:
+        overrides = state.decider.overrides(headers)
         parse = self._kind.parse
         request = await asyncio.to_thread(parse, body) if len(body) > LARGE_BODY_BYTES else parse(body)
         exchange.stream = request.stream
-        exchange.decision = await self._decider.decide_for(request, overrides)
+        exchange.decision = await state.decider.decide_for(request, overrides)
         ask = Ask(request, _headers_up(headers), _session(headers) or request.session)
-        with closing(await self._dispatcher.answer(exchange, ask, exchange.decision)) as answer:
+        with closing(await state.dispatcher.answer(exchange, ask, exchange.decision)) as answer:
             if answer.relay is None:
                 with _to_client(exchange):
                     async with asyncio.timeout(self._client_seconds):
-                        await respond(send, answer.status, answer.headers | decision_headers(exchange), answer.body)
+                        await respond(send, answer.status, answer.headers | self._headers(exchange), answer.body)
             else:
                 await self._streamed(exchange, answer, answer.relay, send)
         exchange.finish(answer.outcome, answer.status)
 
+    def _headers(self, exchange: Exchange) -> dict[str, str]:
+        """Anthropic's clients look for the request's id under a name of their own."""
+        headers = decision_headers(exchange)
+        return headers if self._kind.shape is not ANTHROPIC else {**headers, "request-id": exchange.id}
+
     async def _streamed(self, exchange: Exchange, answer: Answer, relay: Relay, send: Send) -> None:
         # Proxies that buffer would turn a stream into one late answer.
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        await start(send, answer.status, answer.headers | headers | decision_headers(exchange))
+        await start(send, answer.status, answer.headers | headers | self._headers(exchange))
         exchange.phase = Phase.STREAMING
         async for chunk in relay.rest():
             with _to_client(exchange):

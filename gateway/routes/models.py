@@ -1,7 +1,11 @@
-"""GET /v1/models: what `model` may be. `auto` comes first, since load tools take the first."""
+"""GET /v1/models: what `model` may be. `auto` comes first, since load tools take the first.
+
+An item has OpenAI's keys and Anthropic's: clients of both ask here, and each passes over what it does not know.
+"""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,7 +19,9 @@ routes = APIRouter(tags=["OpenAI"])
 @routes.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
     state: GatewayState = request.app.state.gateway
-    return {"object": "list", "data": [_item(state, name) for name in state.decider.models()]}
+    names = state.decider.models()
+    items = [_item(state, name) for name in names]
+    return {"object": "list", "data": items, "has_more": False, "first_id": names[0], "last_id": names[-1]}
 
 
 @routes.get("/v1/models/{model}")
@@ -28,6 +34,11 @@ async def model(request: Request, model: str) -> dict[str, Any]:
 
 def _item(state: GatewayState, name: str) -> dict[str, Any]:
     item: dict[str, Any] = {"id": name, "object": "model", "created": state.started, "owned_by": "moe-gateway"}
+    item |= {
+        "type": "model",
+        "display_name": name,
+        "created_at": datetime.fromtimestamp(state.started, UTC).isoformat(),
+    }
     expert = state.file.experts.get(name)
     if expert is not None:
         item |= {"root": expert.model, "max_model_len": expert.context_window, "stand_in": expert.stand_in}

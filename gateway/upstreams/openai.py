@@ -23,12 +23,14 @@ class OpenAIUpstream:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession
         self._fresh: aiohttp.ClientSession
+        self._sessions: tuple[aiohttp.ClientSession, ...] = ()  # none before it was started
 
     async def start(self) -> None:
         """Open the pool, in the event loop that will use it."""
         # Limits on traffic belong to the experts (max_in_flight), not to a pool where one slow replica would starve another.
         self._session = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ttl_dns_cache=30))
         self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True, ttl_dns_cache=30))
+        self._sessions = (self._session, self._fresh)
 
     async def post(
         self,
@@ -95,8 +97,8 @@ class OpenAIUpstream:
             return None
 
     async def close(self) -> None:
-        await self._session.close()
-        await self._fresh.close()
+        for session in self._sessions:
+            await session.close()
 
 
 def placed(url: str, path: str) -> str:
@@ -145,7 +147,9 @@ def mapped(error: Exception, reading: bool = False) -> UpstreamError:
         return UpstreamError(Outcome.TIMEOUT, "it did not answer in time")
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamError(Outcome.CONNECT_ERROR, "it could not be reached")
-    if isinstance(error.__cause__, aiohttp.http_exceptions.ContentEncodingError):  # says that it is compressed, and is not
+    if isinstance(
+        error.__cause__, aiohttp.http_exceptions.ContentEncodingError
+    ):  # says that it is compressed, and is not
         return UpstreamError(Outcome.SERVER_ERROR, "its answer cannot be read")
     if reading:
         return UpstreamError(Outcome.TRUNCATED, "its answer broke off")

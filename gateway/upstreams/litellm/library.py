@@ -6,6 +6,7 @@ Left out is what it does wrong: /responses and /messages need packages of its pr
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import os
@@ -58,6 +59,7 @@ class Library:
         _set_environment()
         import httpx
         import litellm
+        import openai.resources  # noqa: F401 - takes a second, and litellm would do it in the loop
         from litellm._internal_context import is_internal_call
 
         self._litellm, self._httpx, self._internal = litellm, httpx, is_internal_call
@@ -72,6 +74,15 @@ class Library:
         for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
+        asyncio.run(self._warm())
+
+    async def _warm(self) -> None:
+        """What litellm imports and builds with its first request would hold up all others for a second."""
+        arguments = {"model": "openai/warm", "messages": [{"role": "user", "content": ""}], "mock_response": "warm"}
+        for stream in (False, True):
+            answer = await self.call("/chat/completions", {**arguments, "stream": stream}, 1.0, 1.0)
+            for part in [part async for part in answer] if stream else [answer]:
+                part.model_dump()
 
     def provider(self, model: str) -> Provider:
         """Of `provider/model`. Raises UnknownProviderError."""

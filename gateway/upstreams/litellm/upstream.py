@@ -15,7 +15,7 @@ from gateway.exchange import Outcome
 from gateway.upstreams.base import Address, Reply, UpstreamError
 from gateway.upstreams.litellm.answers import event_of, whole_of
 from gateway.upstreams.litellm.arguments import KNOWN, arguments_for
-from gateway.upstreams.litellm.failures import UNAVAILABLE, Refusal, Stage, failure
+from gateway.upstreams.litellm.failures import UNAVAILABLE, UNREADABLE, Refusal, Stage, failure
 from gateway.upstreams.litellm.library import Library, UnknownProviderError
 from router.experts import Timeouts
 
@@ -80,13 +80,15 @@ class LiteLLMUpstream:
         call = Call(self._library, self._leave)
         try:
             return await call.answer(address, path, msgspec.json.decode(body), timeouts)
-        except Exception as error:  # noqa: BLE001 - a library raises here whatever its parts raise
+        except Exception as error:
             failed = failure(error, call.stage, address.secrets)
-        if isinstance(failed, UpstreamError):
-            raise failed
-        if failed.code == UNAVAILABLE:
-            log.error("a provider cannot be asked", extra={"model": address.model, "why": failed.message})
-        return failed
+            if isinstance(failed, UpstreamError):
+                raise failed from None
+            if failed.code == UNAVAILABLE:
+                log.error("a provider cannot be asked", extra={"model": address.model, "why": failed.message})
+            elif failed.message == UNREADABLE:  # a wrong request most often, but it may be a fault of litellm's
+                log.warning("a request cannot be translated", exc_info=error, extra={"model": address.model})
+            return failed
 
     def _leave(self, stream: Any) -> None:
         """Close a stream's connection, in the loop's next turn."""

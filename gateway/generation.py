@@ -1,0 +1,99 @@
+"""Generation: everything that follows from one experts.yaml, made together, swapped together, closed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from gateway import logs, tracing
+from gateway.deciding import Decider
+from gateway.discovery import Discovery
+from gateway.dispatch import Dispatcher
+from gateway.fleet import FleetWatch
+from gateway.health import HealthLoop
+from gateway.metrics import Metrics, baseline_of
+from gateway.pool import Pool
+from gateway.serves import Serves
+from gateway.settings import Settings
+from gateway.state import GatewayState
+from gateway.upstreams.adapters import adapters_for
+from gateway.upstreams.base import Address
+from gateway.usage import public_price
+from gateway.workers.lent import LentWorker
+from gateway.workers.supervisor import Worker
+from router.routing import Router
+
+LOOK_SECONDS = 0.2
+SETTLE_SECONDS = 5.0  # for a request that was just about to be decided
+
+
+class Generation:
+    """`state` is what requests look at. What is the same in the generation `before` is taken over: replicas whose address
+    stays keep their health, and requests in flight there are counted on. `share` is as in Pool."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        metrics: Metrics,
+        workers: Mapping[str, Worker | LentWorker],
+        share: tuple[int, int] = (0, 1),
+        before: Generation | None = None,
+    ) -> None:
+        file = router.file
+        self._metrics, self._upstream = metrics, adapters_for(file)
+        pool = Pool(file, workers, metrics.hold, metrics, share, before=before.state.pool if before else None)
+        serves, fleet = Serves(file.experts), FleetWatch(pool)
+        self.state: GatewayState = GatewayState(
+            settings,
+            file,
+            Decider(router, fleet, serves=serves),
+            pool,
+            metrics,
+            workers,
+            (metrics.observe, fleet.observe, logs.write, *tracing.observers()),
+            Dispatcher(pool, self._upstream, serves),
+        )
+        self._discovery = Discovery(self._upstream, serves)
+        interval = settings.health_interval
+        self._health = HealthLoop(self._upstream, pool.all(), interval, on_hung=_replace, on_round=self._looked)
+
+    async def start(self) -> None:
+        """Connect, and look once at every replica. Raises what an upstream's own start raises."""
+        await self._upstream.start()
+        await self._health.probe()
+        await self._discovery.settled()
+        self._health.start()
+        file = self.state.file
+        price = public_price(file.baseline) if file.baseline else None
+        router, replicas = self.state.decider.router, self.state.pool.all()
+        self._metrics.describe(router, replicas, tuple(file.experts), baseline_of(file, price))
+
+    async def close(self) -> None:
+        """At once: what is in flight fails."""
+        await self._health.stop()
+        self._discovery.close()
+        self.state.decider.close()
+        await self._upstream.close()
+
+    async def retire(self) -> None:
+        """Close when nothing is in flight any more; another generation takes what is new meanwhile."""
+        await self._health.stop()
+        try:
+            await asyncio.sleep(SETTLE_SECONDS)
+            while not self.state.pool.idle:  # noqa: ASYNC110 - who ends last tells nobody
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            await self.close()
+
+    def _looked(self) -> None:
+        pool = self.state.pool
+        pool.refresh()
+        self._metrics.refresh()
+        self._discovery.refresh(pool.file.experts, pool.replicas)
+
+
+def _replace(address: Address) -> None:
+    """A worker of ours that hangs is killed, and so restarted; what somebody else runs is only left out."""
+    if isinstance(address, Worker | LentWorker):
+        address.kill()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from gateway.discovery import Discovery
+from gateway.pool import Pool
+from gateway.serves import ASSUMED, Serves
+from gateway.upstreams.base import Address
+from tests.fakes.memory import FakeUpstream, experts_file
+
+VLLM = {"/v1/chat/completions": {}, "/v1/completions": {}, "/v1/responses": {}, "/v1/messages": {}, "/tokenize": {}}
+
+
+@dataclass
+class Documented(FakeUpstream):
+    """Answers GET with `document`."""
+
+    document: bytes | None = None
+    fetched: list[str] = field(default_factory=list)
+
+    async def fetch(self, address: Address, path: str) -> bytes | None:
+        self.fetched.append(path)
+        return self.document
+
+
+async def asked(document: Any, up: bool = True, **expert: Any) -> tuple[Serves, Documented]:
+    file = experts_file({"one": expert}, 2)
+    pool, serves = Pool(file, {}), Serves(file.experts)
+    text = document if isinstance(document, bytes | None) else json.dumps(document).encode()
+    upstream = Documented(document=text)
+    pool.replicas["one"][1].up = up
+    discovery = Discovery(upstream, serves)
+    for _ in range(3):
+        discovery.refresh(file.experts, pool.replicas)
+    await discovery.settled()
+    discovery.close()
+    return serves, upstream
+
+
+async def test_what_a_server_lists_is_what_its_expert_serves_and_it_is_asked_once() -> None:
+    serves, upstream = await asked({"paths": VLLM})
+    assert serves.of("one") == {"chat", "completions", "responses", "messages"}
+    assert upstream.fetched == ["/openapi.json"]
+    assert upstream.calls == []  # nothing is tried out
+
+
+@pytest.mark.parametrize("document", [None, b"", b"<html>", b"[]", b'{"paths": 5}', {"paths": {}}, b"[" * 10_000])
+async def test_a_server_that_lists_nothing_is_taken_for_one_of_chat(document: Any) -> None:
+    serves, _ = await asked(document)
+    assert serves.of("one") == ASSUMED
+
+
+@pytest.mark.parametrize(("up", "expert"), [(False, {}), (True, {"endpoints": ["chat"]})])
+async def test_nobody_is_asked_who_is_down_or_declared(up: bool, expert: dict[str, Any]) -> None:
+    _, upstream = await asked({"paths": VLLM}, up, **expert)
+    assert upstream.fetched == []
