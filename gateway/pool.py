@@ -112,13 +112,18 @@ class Pool:
         self._balancer = Balancer()
         self._wakers: dict[str, asyncio.TimerHandle] = {}
         self._places = 0
+        # Those whose replicas are ours too, while they may have something to do; oldest first, ourselves last.
+        others = [pool for pool in before._pools if pool is before or not pool.idle] if before else []
+        self._pools: list[Pool] = [*others, self]
+        for pool in self._pools:
+            pool._pools = self._pools
         self.replicas = {name: _replicas(name, spec, workers, share, clock) for name, spec in file.experts.items()}
         if before is not None:
             known = {(r.name, r.address): r for r in before.all()}
             for replicas in self.replicas.values():
                 replicas[:] = [_taken_over(known.get((r.name, r.address)), r) for r in replicas]
         self._lines: dict[str, Line[Place]] = {
-            name: Line(spec.queue, Place.release, partial(self._books.on_queue, name))
+            name: Line(spec.queue, Place.release, partial(self._tell_queue, name))
             for name, spec in file.experts.items()
         }
 
@@ -136,14 +141,14 @@ class Pool:
 
     def queued(self, expert: str) -> int:
         """How many wait for the expert."""
-        return len(self._lines[expert])
+        return sum(len(pool._lines.get(expert, ())) for pool in self._pools)
 
     def take(self, expert: str, key: bytes | None = None, tried: Collection[Replica] = NOTHING) -> Place | None:
         """A place at the best replica that has room and was not tried; None where there is none now.
 
         It overtakes nobody: what those who wait could use is theirs already.
         """
-        if self._lines[expert]:
+        if self._lines[expert] or len(self._pools) > 1:
             self.serve(expert)
         replica = self._balancer.choose(self.replicas[expert], key, tried)
         return None if replica is None else self._place(expert, replica)
@@ -173,11 +178,12 @@ class Pool:
         return max(1, math.ceil(min(waits, default=0.0))) if any(waits) else 5
 
     def serve(self, expert: str) -> None:
-        """Hand what room there is to those who wait."""
-        line = self._lines[expert]
-        if line:
-            line.serve(lambda key, tried: self._pick(expert, key, tried))
-            self._wake_later(expert)
+        """Hand what room there is to those who wait, and first to those who did before the file was another."""
+        for pool in self._pools:
+            line = pool._lines.get(expert)
+            if line:
+                line.serve(partial(pool._pick, expert))
+                pool._wake_later(expert)
 
     def refresh(self) -> None:
         """After a round of probes: judge who is slow, and let in those who wait for whoever came back."""
@@ -229,6 +235,9 @@ class Pool:
                 return
             waker.cancel()
         self._wakers[expert] = loop.call_later(min(waits), self._wake, expert)
+
+    def _tell_queue(self, expert: str, length: int) -> None:
+        self._books.on_queue(expert, self.queued(expert))
 
     def _wake(self, expert: str) -> None:
         del self._wakers[expert]

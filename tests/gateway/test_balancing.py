@@ -204,7 +204,9 @@ def test_one_that_said_it_is_full_comes_last_for_a_while_and_is_asked_where_ther
     assert first([said]) is said
     other.up = False
     assert first([said, other]) is said
-    other.up, clock.now = True, 2.0
+    other.up, other.busy_until = True, 2.0
+    assert first([said, other]) is said  # both said so
+    clock.now = 2.0
     assert first([said, other]) is said
 
 

@@ -409,6 +409,55 @@ def test_when_to_come_again_is_when_the_first_has_cooled_down() -> None:
     assert pool.retry_after(["coder", "math"]) == 41
 
 
+# Another file while requests run and wait.
+
+
+async def test_places_that_end_go_first_to_those_who_waited_before_the_file_was_another() -> None:
+    books = Told()
+    old = pool_of(books=books)
+    held = taken(old)
+    first = [asyncio.ensure_future(old.wait(["coder"])) for _ in range(2)]
+    await settle()
+    new = Pool(old.file, {}, books=books, clock=Clock(), before=old)
+    assert new.replicas["coder"][0] is held.replica
+    later = asyncio.ensure_future(new.wait(["coder"]))
+    await settle()
+    assert books.queue[-1] == ("coder", 3)
+    for task in (*first, later):
+        assert not task.done()
+        held.release()
+        assert new.take("coder") is None
+        held = await task
+    assert (old.idle, new.idle) == (True, False)
+    held.release()
+    assert (new.idle, new.queued("coder"), held.replica.in_flight) == (True, 0, 0)
+
+
+async def test_a_place_of_the_new_pool_goes_to_who_waits_in_the_old_one() -> None:
+    old = pool_of()
+    (replica,) = old.replicas["coder"]
+    blocker = taken(old)
+    waiting = asyncio.ensure_future(old.wait(["coder"]))
+    await settle()
+    new = Pool(old.file, {}, clock=Clock(), before=old)
+    replica.cap = 2
+    assert new.take("coder") is None  # what there was room for went to who waited
+    (await waiting).release()
+    blocker.release()
+    assert (replica.in_flight, old.idle) == (0, True)
+
+
+async def test_an_expert_that_the_new_file_has_not_is_served_to_those_who_wait_for_it() -> None:
+    old = pool_of()
+    held = taken(old, "math")
+    waiting = asyncio.ensure_future(old.wait(["math"]))
+    await settle()
+    Pool(experts_file({"coder": {}}), {}, clock=Clock(), before=old)
+    held.release()
+    (await waiting).release()
+    assert old.idle
+
+
 # Everything at once.
 
 

@@ -421,13 +421,18 @@ def test_a_worker_that_is_gone_is_not_spared_and_begins_anew() -> None:
 
 
 def test_a_replica_that_came_back_starts_with_a_clean_slate(replica: Replica) -> None:
-    old = replica.begin()
     opened(replica)
     replica.probe(False)
     replica.probe(True)
     assert replica.available
     assert (replica.failures, replica.trips) == (0, 0)
-    for _ in range(FAILURES_TO_OPEN):  # what the process before it left behind is not the new one's fault
+
+
+def test_what_the_process_before_left_behind_is_not_the_new_one_s_fault(replica: Replica) -> None:
+    old = replica.begin()
+    replica.probe(False)
+    replica.probe(True)
+    for _ in range(FAILURES_TO_OPEN):
         replica.note(Outcome.TRUNCATED, old)
     assert replica.available
 
