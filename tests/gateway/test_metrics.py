@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import __version__
 from gateway.exchange import Attempt, Exchange, Outcome, Phase
-from gateway.replica import Replica
 from gateway.metrics import NONE, Metrics, baseline_of
+from gateway.pool import Pool
+from gateway.replica import Replica, State
 from gateway.upstreams.base import FixedAddress
 from gateway.usage import Usage
 from router.decision import Decision, Reason, Switch
@@ -324,6 +325,45 @@ def test_what_runs_is_described() -> None:
     down.up = True
     assert list(values(series(metrics), "moe_replica_up", replica="coder-1")) == [1]
     assert b"b.test" not in metrics.exposition()
+
+
+def test_each_replica_is_in_one_state() -> None:
+    metrics = Metrics()
+    replica = Replica("a-general-one-0", FixedAddress("http://a.test/v1"))
+    metrics.describe(router_of(FILE), [replica], tuple(FILE.experts))
+
+    def states() -> list[str]:
+        found = series(metrics)
+        assert len(list(values(found, "moe_replica_state", expert="a-general-one"))) == len(State)
+        return [s for s in State if total(found, "moe_replica_state", replica="a-general-one-0", state=s) == 1]
+
+    assert states() == ["up"]
+    replica.slow = True
+    assert states() == ["slow"]
+    replica.up = False
+    assert states() == ["down"]
+
+
+def test_what_happens_in_a_pool_is_counted() -> None:
+    metrics = Metrics()
+    file = experts_file({"coder": {"max_in_flight": 1}, "other": {}})
+    pool = Pool(file, {}, metrics.hold, metrics)
+    metrics.describe(router_of(file), pool.all(), tuple(file.experts))
+    metrics.on_queue("coder", 3)
+    metrics.on_wait("coder", 0.5)
+    metrics.on_wait("coder", 1.5)
+    metrics.on_refused("coder", "full")
+    for _ in range(3):
+        with pool.holding("coder", pool.replicas["coder"][0]) as place:
+            place.note(Outcome.TIMEOUT)
+    found = series(metrics)
+    assert list(values(found, "moe_requests_queued", expert="coder")) == [3]
+    assert list(values(found, "moe_requests_queued", expert="other")) == [0]
+    assert total(found, "moe_queue_seconds_count", expert="coder") == 2
+    assert total(found, "moe_queue_seconds_sum", expert="coder") == 2
+    assert total(found, "moe_queue_refused_total", expert="coder", reason="full") == 1
+    assert total(found, "moe_replica_ejections_total", expert="coder", replica="coder-0", cause="failures") == 1
+    assert total(found, "moe_replica_state", replica="coder-0", state="ejected") == 1
 
 
 def test_a_baseline_needs_a_name_and_a_price() -> None:

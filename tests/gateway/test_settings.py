@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import SettingsError
-from gateway.settings import Settings, check_exposure, is_loopback, keys_from_environment
+from gateway.settings import (
+    Settings,
+    admin_key_from_environment,
+    check_exposure,
+    is_loopback,
+    keys_from_environment,
+)
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1, max_size=12)
 KEYS = st.text("abcdefABCDEF0123456789:-_/+=", min_size=1, max_size=40)
@@ -77,3 +83,11 @@ def test_metrics_cannot_be_protected_where_there_is_no_key_to_ask_for(host: str)
     with pytest.raises(SettingsError, match="MOE_GATEWAY_KEYS=name:key"):
         check_exposure(Settings(host=host, protect_metrics=True))
     check_exposure(Settings(host=host, protect_metrics=True, keys={"team": "key"}))
+
+
+@pytest.mark.parametrize(
+    ("said", "key"), [({}, None), ({"MOE_GATEWAY_ADMIN_KEY": " "}, None), ({"MOE_GATEWAY_ADMIN_KEY": " k-1\n"}, "k-1")]
+)
+def test_the_admins_key_is_none_where_none_is_set(said: dict[str, str], key: str | None) -> None:
+    assert admin_key_from_environment(said) == key
+    assert "k-1" not in repr(Settings(admin_key=key))
