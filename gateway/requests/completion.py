@@ -12,13 +12,14 @@ from gateway.errors import OPENAI, BadRequestError, Shape
 from gateway.events import ChunkReader, StreamReader
 from gateway.requests.base import Wire
 from gateway.requests.chat import StreamOptions
-from gateway.requests.fields import Raw, count, decode, encoded, fields_of, with_defaults, with_usage
+from gateway.requests.fields import Raw, check_pieces, count, decode, encoded, fields_of, with_defaults, with_usage
 from gateway.usage import Usage, read_usage
 from router.decision import NO_OVERRIDES, Overrides, Query
 from router.errors import MessagesError
 from router.experts import Expert
 from router.messages import BYTES_PER_TOKEN, Message, Survey, absent
 
+MAX_PROMPT_TOKENS = 1_000_000  # of all prompts of a request together, where their ids are sent
 PREFIX_CHARACTERS = 2_000  # of a prompt that decide which replica may know its beginning
 
 
@@ -48,8 +49,9 @@ class Completion:
     @classmethod
     def parse(cls, body: bytes) -> Self:
         """Raises BadRequestError saying what is wrong and where."""
-        fields: CompletionFields = decode(body, _FIELDS)
         try:
+            check_pieces(body, MAX_PROMPT_TOKENS)
+            fields: CompletionFields = decode(body, _FIELDS)
             raw = fields_of(body)
         except MessagesError as error:
             raise BadRequestError(str(error), param=error.param) from None

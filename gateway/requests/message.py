@@ -138,6 +138,10 @@ class CountTokens(MessageRequest):
     endpoint: ClassVar[str] = "messages.count_tokens"
     path = "/messages/count_tokens"
 
+    def __init__(self, fields: MessageFields, raw: Mapping[str, Raw]) -> None:
+        super().__init__(fields, raw)
+        self.stream = False  # whatever it says: there is one number to tell
+
     @staticmethod
     def _check(fields: MessageFields) -> None:
         """Nothing is asked of the rest."""

@@ -459,7 +459,7 @@ def test_a_turn_is_told_with_the_calls_before_it_and_not_with_those_after_it(bef
         ({"max_tokens": -5}, None),
         ({"max_tokens": 1.5}, None),
         ({"max_tokens": "many"}, None),
-        ({"max_tokens": 10**30}, None),
+        ({"max_tokens": 2**63 - 1}, None),
     ],
 )
 def test_the_length_of_the_answer_is_read_where_it_is_a_number(fields: dict[str, Any], tokens: int | None) -> None:
@@ -468,7 +468,7 @@ def test_the_length_of_the_answer_is_read_where_it_is_a_number(fields: dict[str,
 
 @pytest.mark.parametrize(
     ("fields", "answers"),
-    [({}, 1), ({"n": 50}, 50), ({"n": 1}, 1), ({"n": None}, 1), ({"n": 0}, 1), ({"n": -3}, 1), ({"n": "2"}, 1), ({"n": 10**30}, 1)],
+    [({}, 1), ({"n": 50}, 50), ({"n": 1}, 1), ({"n": None}, 1), ({"n": 0}, 1), ({"n": -3}, 1), ({"n": "2"}, 1), ({"n": 2**31}, 1)],
 )  # fmt: skip
 def test_the_number_of_answers_is_read_where_it_is_a_number(fields: dict[str, Any], answers: int) -> None:
     assert chat(**fields).query().answers == answers
@@ -596,3 +596,20 @@ def test_a_route_for_nothing_is_refused(body: bytes, param: str | None) -> None:
 def test_a_route_says_whether_it_is_to_be_explained(body: bytes, wanted: bool) -> None:
     parse_route(body)
     assert wants_explanation(body) is wanted
+
+
+def test_a_server_that_knows_max_tokens_alone_gets_the_limit_under_that_name() -> None:
+    old = expert("m", lacks=["max_completion_tokens"])
+    assert json.loads(chat(max_completion_tokens=5).body(old))["max_tokens"] == 5
+    assert "max_completion_tokens" not in json.loads(chat(max_completion_tokens=5).body(old))
+    assert json.loads(chat(max_completion_tokens=5, max_tokens=9).body(old))["max_tokens"] == 5
+    assert json.loads(chat(max_completion_tokens=5).body(expert("m")))["max_completion_tokens"] == 5
+    assert "max_tokens" not in json.loads(chat(max_completion_tokens=5).body(expert("m")))
+
+
+def test_a_template_without_a_developer_gets_its_words_as_the_system_s() -> None:
+    raw = b'[{"role":"developer","content":"Be brief. 1.50","x":1e-7},{"role":"user","content":"caf\\u00e9"}]'
+    request = Chat.parse(body_of({"messages": raw}))
+    told = fields_of(request.body(expert("m", lacks=["developer"])))["messages"]
+    assert told == raw.replace(b'"developer"', b'"system"')
+    assert fields_of(request.body(expert("m")))["messages"] == raw

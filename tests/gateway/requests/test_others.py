@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.errors import BadRequestError
 from gateway.requests.completion import Completion
 from gateway.requests.embedding import Embedding
-from gateway.requests.message import MessageRequest
+from gateway.requests.message import CountTokens, MessageRequest
 from gateway.requests.response import ResponseRequest
 from tests.gateway.requests.test_chat import OTHERS, Defaults, body_of, expert, fields_of
 
@@ -181,3 +181,15 @@ def test_turns_of_one_conversation_share_their_affinity_and_no_others() -> None:
         other = parsed(kind, max_tokens=5, **{name: [{"role": "user", "content": "else"}]}).affinity
         assert other != one
     assert parsed(ResponseRequest, input="hi", prompt_cache_key="chat-7").session == "chat-7"
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "n"])
+def test_a_number_that_no_server_can_take_is_refused_by_name(name: str) -> None:
+    with pytest.raises(BadRequestError, match="too large") as caught:
+        parsed(Completion, prompt="a", **{name: 10**19}).query()
+    assert caught.value.param == name
+
+
+def test_a_count_of_tokens_is_never_streamed() -> None:
+    request = parsed(CountTokens, messages=MESSAGES, stream=True)
+    assert not any(wire.stream for wire in request.wires.values())
