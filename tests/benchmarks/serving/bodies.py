@@ -10,8 +10,8 @@ from pathlib import Path
 from router.dataset import load_corpus
 from router.routing import TURNS_KEPT
 
-# Put behind a prompt they make another text of it, as users do; the last of the three passes has the longest.
-ENDINGS = ("", " Please be brief.", " Explain it step by step, please.")
+# Put behind a prompt they make another text of it, as users do.
+ENDINGS = ("", " Please be brief.", " Explain it step by step, please.", " Thanks in advance!", " It is for my notes.")
 KINDS = (
     "json",
     "stream",
@@ -20,12 +20,13 @@ KINDS = (
 MAX_TOKENS = 64
 
 
-def prompts(limit: int | None = None) -> list[str]:
+def prompts(limit: int | None = None, english: bool = False) -> list[str]:
     """Different texts: every prompt of the corpus that is no conversation, in an order by chance, with each ending.
 
     Asked in turn and from the start again there are more of them than the router remembers, which forgets the oldest first.
     """
-    texts = sorted({row.text for row in load_corpus() if len(row.turns) < 2})
+    rows = [row for row in load_corpus() if len(row.turns) < 2 and (row.language == "en" or not english)]
+    texts = sorted({row.text for row in rows})
     random.Random(0).shuffle(texts)  # noqa: S311 - it has to be repeatable, not secret
     ended = list(dict.fromkeys(text + ending for ending in ENDINGS for text in texts))
     if limit is None and len(ended) <= TURNS_KEPT:

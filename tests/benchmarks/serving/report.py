@@ -32,8 +32,8 @@ def terminal(found: Results) -> Iterator[Table | str]:
     """What is printed, part by part."""
     for kind, clients in kinds_and_clients(found):
         table = Table(*COLUMNS, title=heading(kind, clients), box=None, pad_edge=False, title_justify="left")
-        for column in table.columns[1:]:
-            column.justify, column.no_wrap = "right", True
+        for number, column in enumerate(table.columns):
+            column.justify, column.no_wrap = "right" if number else "left", True
         for row in rows(found, kind, clients):
             table.add_row(*row)
         yield table
@@ -75,7 +75,7 @@ def _reach(figure: Figure | None, scale: float, style: str) -> str:
 def notes(found: Results) -> Iterator[str]:
     """What the table does not say."""
     for where, ratio in found.auto_to_pass.items():
-        yield f"auto to an expert by name, {where}: {_reach(ratio, 1, '.2f')} of its requests a second"
+        yield f"auto makes {_reach(ratio, 1, '.2f')} of the requests a second of an expert asked by name: {where}"
     decided = sum(found.stages.values())
     if decided:
         shares = ", ".join(f"{stage} {count:,} ({count / decided:.1%})" for stage, count in found.stages.items())
@@ -122,5 +122,5 @@ def picture(found: Results, clients: int) -> str:
 
 def _bar(cell: Cell) -> Bar:
     cpu = cell.cpu
-    label = f"{cpu.median * 1e6:,.0f} µs"
-    return Bar(TITLES[cell.way], *(max(v * 1e6, 1.0) for v in (cpu.median, cpu.least, cpu.most)), label)
+    middle, least, most = (max(1.0, 1e6 * value) for value in (cpu.median, cpu.least, cpu.most))
+    return Bar(TITLES[cell.way], middle, least, most, f"{middle:,.0f} µs")
