@@ -75,7 +75,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def experts(native: FakeModel, plain: FakeModel, faulty: Mapping[str, FakeModel]) -> str:
-    """The stage's experts.yaml: three experts to choose among, and others that clients name."""
+    """The stage's experts.yaml: three experts to choose among, and others that clients name, a real engine among them."""
     able = "capabilities: [tools, json_schema, vision]"
     lines = [
         "version: 1",
@@ -91,6 +91,12 @@ def experts(native: FakeModel, plain: FakeModel, faulty: Mapping[str, FakeModel]
         lines += [f"    upstream: {{vllm: [{url}]}}", "    context_window: 32768"]
     lines += ["  embedder:", "    model: fake/embedder", f"    domains: {NEVER}", "    endpoints: [embeddings]"]
     lines += [f"    upstream: {{vllm: [{native.url}]}}"]
+    lines += [
+        "  engine:",
+        "    model: SmolLM2-135M-Instruct",
+        f"    domains: {NEVER}",
+        "    upstream: {embedded: smollm2}",
+    ]
     return "\n".join(lines)
 
 

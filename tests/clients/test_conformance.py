@@ -8,13 +8,6 @@ from tests.clients.conftest import Results
 from tests.clients.groups import GROUPS
 
 pytestmark = pytest.mark.timeout(300)
-# What the gateway does not do yet: it is to fail, and is taken off this list when it does not.
-KNOWN = {
-    (
-        "newest",
-        "anthropic_client: the request id is where the client looks for it",
-    ): "no request-id header on /v1/messages",
-}
 CASES = [(group.name, check) for group in GROUPS.values() for check in group.checks()]
 
 
@@ -22,8 +15,5 @@ CASES = [(group.name, check) for group in GROUPS.values() for check in group.che
 def test_the_client_does_what_it_does_with_the_makers_own_service(results: Results, group: str, check: str) -> None:
     found = results(group)
     assert check in found, f"not reported; reported were {sorted(found)}"
-    if (group, check) in KNOWN:
-        assert found[check].error, "it does now: take it off KNOWN"
-        pytest.xfail(KNOWN[group, check])
     if found[check].error:
         pytest.fail(found[check].error, pytrace=False)

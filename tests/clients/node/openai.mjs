@@ -141,3 +141,10 @@ check("a client that leaves or runs out of time frees the expert", async () => {
   await assert.rejects(client.chat.completions.create(hang, { timeout: 500 }), OpenAI.APIConnectionTimeoutError);
   assert.ok(await eventually(async () => (await state("faulty")).open === 0));
 });
+
+check("a real language model streams words", async () => {
+  const ask = { model: "engine", messages: user("Name a fruit."), max_tokens: 6, stream: true };
+  const chunks = await collect(await client.chat.completions.create(ask, { timeout: 90_000 }));
+  assert.ok(chunks.length > 3);
+  assert.ok(chunks.map((chunk) => chunk.choices[0].delta.content ?? "").join("").trim());
+});

@@ -193,6 +193,16 @@ def check_a_client_that_leaves_frees_the_expert() -> None:
     assert eventually(lambda: state("faulty")["open"] == 0)
 
 
+def check_a_real_language_model_streams_words() -> None:
+    messages: Any = [{"role": "user", "content": "Name a fruit."}]
+    with client(timeout=90).messages.stream(model="engine", max_tokens=6, messages=messages) as stream:
+        pieces = list(stream.text_stream)
+        final = stream.get_final_message()
+    assert len(pieces) > 3
+    assert final.stop_reason in ("end_turn", "max_tokens")
+    assert final.usage.output_tokens > 3
+
+
 async def check_the_async_client_streams_a_tool_call() -> None:
     async with AsyncAnthropic(base_url=STAGE["url"], api_key=KEY, max_retries=0, timeout=20) as async_client:
         messages: Any = [{"role": "user", "content": "Weather in Paris?"}]

@@ -154,6 +154,14 @@ def check_unknown_fields_and_the_developer_role_reach_the_expert() -> None:
     assert body["model"] == "fake/general"
 
 
+def check_a_real_language_model_streams_words() -> None:
+    patient = client().with_options(timeout=90)  # of a busy machine
+    stream = patient.chat.completions.create(model="engine", messages=user("Name a fruit."), max_tokens=6, stream=True)
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+    assert len(pieces) > 3
+    assert "".join(pieces).strip()
+
+
 async def check_the_async_client_streams_and_calls_tools() -> None:
     async with AsyncOpenAI(base_url=URL, api_key=KEY, max_retries=0, timeout=20) as async_client:
         stream = await async_client.chat.completions.create(model="auto", messages=user(CODE), stream=True)
