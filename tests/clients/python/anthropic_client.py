@@ -194,7 +194,7 @@ def check_a_client_that_leaves_frees_the_expert() -> None:
 
 
 def check_a_real_language_model_streams_words() -> None:
-    messages: Any = [{"role": "user", "content": "Name a fruit."}]
+    messages: Any = [{"role": "user", "content": "Write a long story of a fox."}]
     with client(timeout=90).messages.stream(model="engine", max_tokens=6, messages=messages) as stream:
         pieces = list(stream.text_stream)
         final = stream.get_final_message()

@@ -156,7 +156,9 @@ def check_unknown_fields_and_the_developer_role_reach_the_expert() -> None:
 
 def check_a_real_language_model_streams_words() -> None:
     patient = client().with_options(timeout=90)  # of a busy machine
-    stream = patient.chat.completions.create(model="engine", messages=user("Name a fruit."), max_tokens=6, stream=True)
+    stream = patient.chat.completions.create(
+        model="engine", messages=user("Write a long story of a fox."), max_tokens=6, stream=True
+    )
     pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
     assert len(pieces) > 3
     assert "".join(pieces).strip()
