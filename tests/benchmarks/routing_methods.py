@@ -1,6 +1,6 @@
 """Compares ways of routing by what they get right and what they cost, and writes the table and the plot of docs/routing.md.
 
-    make bench [EVAL='own=router/measuring/own.jsonl other=prompts.jsonl.gz'] [BENCH='--only cascade']
+    make bench-routing [EVAL='own=router/measuring/own.jsonl other=prompts.jsonl.gz'] [BENCH='--only cascade']
 
 Everything learns from the rows of router/corpus that are not held out. The files given are measured on and nothing else.
 """
