@@ -97,8 +97,8 @@ def stream_head(headers: Mapping[str, str] | None = None) -> bytes:
 
 
 def piece(data: bytes) -> bytes:
-    """A chunk of a chunked body."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    """A chunk of a chunked body; nothing for no data, since an empty chunk would end it."""
+    return b"" if not data else b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:

@@ -16,7 +16,8 @@ from tests.fakes.dialects import CHAT, TEXT, event
 from tests.fakes.raw import END, RawServer, piece, raw_server, sends, stream_head, whole
 from tests.fakes.upstream import USAGE, FakeServer
 from tests.integration.conftest import Running, Start
-from tests.integration.failures.stage import HELLO, PATIENT, dead_ends, expert_lines
+from tests.integration.failures.endpoints import HELLO
+from tests.integration.failures.stage import PATIENT, dead_ends, expert_lines
 
 WELL = sends(whole(CHAT.whole), then="keep")
 HANGS = sends(then="hang")

@@ -1,4 +1,4 @@
-"""What operators do while requests run: reload the configuration, end the gateway. Played on the command that users start."""
+"""What operators do while requests run: reload the configuration, end the gateway."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from pathlib import Path
 
 import httpx
 
-from tests.fakes.dialects import CHAT, TEXT
+from gateway.settings import Settings
+from router.experts import parse_experts
+from router.routing import Router
+from tests.fakes.dialects import CHAT, TEXT, TOKENS
 from tests.fakes.raw import END, Call, RawServer, Then, piece, sends, stream_head, whole
-from tests.integration.conftest import Command, serve
-from tests.integration.failures.stage import HELLO, PATIENT, Stage, expert_lines
+from tests.integration.conftest import Command, Running, _threaded, serve
+from tests.integration.failures.endpoints import HELLO
+from tests.integration.failures.stage import PATIENT, Stage, expert_lines
 from tests.integration.failures.table import Row
-
-KEY = "a-key-of-the-operator"
 
 
 def config_of(raw: RawServer, expert: str) -> str:
@@ -30,14 +32,13 @@ def config_of(raw: RawServer, expert: str) -> str:
 
 
 @contextmanager
-def served(raw: RawServer) -> Iterator[tuple[Command, Path]]:
-    """The command, with one expert `before` over the server, and its experts.yaml."""
+def served(raw: RawServer) -> Iterator[Command]:
+    """The command, with one expert `before` over the server."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "experts.yaml"
         config.write_text(config_of(raw, "before"), "utf-8")
-        environment = {"MOE_GATEWAY_ADMIN_KEY": KEY, "MOE_GATEWAY_KEYS": ""}
-        with serve("--config", str(config), "--state", f"{folder}/state", environment=environment) as command:
-            yield command, config
+        with serve("--config", str(config), "--state", f"{folder}/state") as command:
+            yield command
 
 
 @contextmanager
@@ -94,7 +95,7 @@ def check_log(command: Command, row: Row, requests: int) -> None:
 
 def gateway_drain(stage: Stage, row: Row, stream: bool) -> None:
     """Streamed and whole at once: a process takes seconds to start."""
-    with served(stage.raw) as (command, _), held_answer(stage.raw) as going:
+    with served(stage.raw) as command, held_answer(stage.raw) as going:
         with begin(command.url, True) as streamed, begin(command.url, False) as whole_one:
             assert stage.raw.until(lambda raw: len(raw.calls) == 2)
             command.process.send_signal(signal.SIGTERM)
@@ -123,17 +124,29 @@ def _refuses(url: str) -> bool:
 def reload(stage: Stage, row: Row, stream: bool) -> None:
     """The reload is done before the request that began before it."""
     with (
-        served(stage.raw) as (command, config),
+        tempfile.TemporaryDirectory() as folder,
+        reloadable(stage, Path(folder)) as (gateway, config),
         held_answer(stage.raw) as going,
-        begin(command.url, stream) as client,
+        begin(gateway.url, stream) as client,
     ):
         assert stage.raw.until(lambda raw: bool(raw.calls))
         config.write_text(config_of(stage.raw, "after"), "utf-8")
-        answer = httpx.post(f"{command.url}/admin/reload", headers={"authorization": f"Bearer {KEY}"}, timeout=20)
-        assert answer.status_code == 200
-        models = [model["id"] for model in httpx.get(f"{command.url}/v1/models").json()["data"]]
+        assert httpx.post(f"{gateway.url}/admin/reload", timeout=20).status_code == 200
+        models = [model["id"] for model in httpx.get(f"{gateway.url}/v1/models").json()["data"]]
         assert "after" in models
         assert "before" not in models
         going.set()
         check_answer(rest(client), stream)
-    check_log(command, row, 1)
+        assert gateway.settled("moe_upstream_attempts_total", 1, expert="before", outcome=str(row.outcome))
+        assert gateway.metric("moe_upstream_attempts_total") == 1
+        assert gateway.metric("moe_tokens_total", expert="before", kind="output") == TOKENS["output"]
+
+
+@contextmanager
+def reloadable(stage: Stage, folder: Path) -> Iterator[tuple[Running, Path]]:
+    """A gateway with one expert `before` over the stage's server, and its experts.yaml."""
+    config = folder / "experts.yaml"
+    config.write_text(config_of(stage.raw, "before"), "utf-8")
+    router = Router(parse_experts(config.read_text("utf-8")), stage.artifact)
+    with _threaded(Settings(config=config, health_interval=3600.0, state=folder / "state"), router) as gateway:
+        yield gateway, config

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.fakes.dialects import CHAT, DIED, TEXT
+from tests.fakes.dialects import CHAT, DIED, TEXT, Dialect
 from tests.fakes.raw import END, Call, RawBehaviour, Then, piece, sends, stream_head, whole
 
 TOO_LONG = {
@@ -68,60 +68,71 @@ def streamed(
     return Play(lambda stream: behaviour, expert, text, told)
 
 
-def half(
-    *events: bytes | float, then: Then = "close", end: bool = True, expert: str = "raw", text: str = "half"
-) -> Play:
-    """A stream that fails after it has said "half", and has told its usage so far."""
-    # The pause is for the word to go to the client before anything else comes.
-    return streamed(CHAT.begin, CHAT.used, 0.1, *events, then=then, end=end, expert=expert, text=text, told=True)
+class Streams:
+    """Streams of one dialect that go wrong at some point."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+
+    def half(
+        self,
+        *events: bytes | float,
+        then: Then = "close",
+        end: bool = True,
+        expert: str = "raw",
+        text: str = "half",
+    ) -> Play:
+        """One that fails after it has said "half", and has told its usage so far where the dialect has a way to."""
+        said = self._dialect
+        told = said.rides
+        # The pause is for the word to go to the client before anything else comes.
+        return streamed(said.begin, said.half, 0.1, *events, then=then, end=end, expert=expert, text=text, told=told)
+
+    def late(
+        self, *events: bytes | float, then: Then = "close", end: bool = True, expert: str = "raw", told: bool = True
+    ) -> Play:
+        """What comes when the answer was complete: `told` says whether its usage was told in time."""
+        said = self._dialect
+        answer = (said.begin, *said.words, said.finish)
+        told = told or said.finish_tells
+        return streamed(*answer, 0.1, *events, then=then, end=end, expert=expert, text=TEXT, told=told)
+
+    async def endless(self, call: Call) -> Then:
+        await call.send(stream_head() + piece(self._dialect.half))
+        return await _again_and_again(call, piece(self._dialect.half))
+
+    async def comments(self, call: Call) -> Then:
+        await call.send(stream_head() + piece(self._dialect.begin))
+        return await _again_and_again(call, piece(b": still here\n\n"))
+
+    def compressed(self, stream: bool) -> RawBehaviour:
+        encoding = {"content-encoding": "gzip"}
+        if not stream:
+            return sends(whole(gzip.compress(self._dialect.whole), headers=encoding), then="keep")
+        return sends(stream_head(encoding), piece(gzip.compress(b"".join(self._dialect.events))), END, then="keep")
+
+    def badly_compressed(self, stream: bool) -> RawBehaviour:
+        encoding = {"content-encoding": "gzip"}
+        if not stream:
+            return sends(whole(self._dialect.whole, headers=encoding))
+        return sends(stream_head(encoding), piece(b"".join(self._dialect.events)), END)
 
 
-def late(
-    *events: bytes | float, then: Then = "close", end: bool = True, expert: str = "raw", told: bool = True
-) -> Play:
-    """What comes when the answer was complete: `told` says whether its usage was told in time."""
-    answer = (CHAT.begin, *CHAT.words, CHAT.finish)
-    return streamed(*answer, 0.1, *events, then=then, end=end, expert=expert, text=TEXT, told=told)
-
-
-async def _endless(call: Call) -> Then:
-    await call.send(stream_head() + piece(CHAT.used))
+async def _again_and_again(call: Call, data: bytes) -> Then:
+    """Every few milliseconds for as long as anyone listens."""
     try:
         while True:
-            await sends(piece(CHAT.words[0]), 0.02)(call)
+            await sends(data, 0.02)(call)
     except ConnectionError:
         return "close"
-
-
-async def _comments(call: Call) -> Then:
-    await call.send(stream_head() + piece(CHAT.begin))
-    try:
-        while True:
-            await sends(piece(b": still here\n\n"), 0.02)(call)
-    except ConnectionError:
-        return "close"
-
-
-def _compressed(stream: bool) -> RawBehaviour:
-    encoding = {"content-encoding": "gzip"}
-    if not stream:
-        return sends(whole(gzip.compress(CHAT.whole), headers=encoding), then="keep")
-    return sends(stream_head(encoding), piece(gzip.compress(b"".join(CHAT.events))), END, then="keep")
-
-
-def _badly_compressed(stream: bool) -> RawBehaviour:
-    encoding = {"content-encoding": "gzip"}
-    if not stream:
-        return sends(whole(CHAT.whole, headers=encoding))
-    return sends(stream_head(encoding), piece(b"".join(CHAT.events)), END)
 
 
 RESET = sends(then="close")
 HANGS = sends(then="hang")
 NO_END = [b"data: ", *[b"x" * (1024 * 1024)] * (HUGE // (1024 * 1024))]
 
-PLAYS: dict[str, Play] = {
-    # Before the headers
+# Before the headers: no dialect matters.
+REFUSALS: dict[str, Play] = {
     "refused": always(RESET, "refused"),
     "dns": always(RESET, "dns"),
     "tls": always(RESET, "tls"),
@@ -152,39 +163,64 @@ PLAYS: dict[str, Play] = {
     "504": refuses(504, b"<html>10.1.2.3: Gateway Time-out</html>", {"content-type": "text/html"}),
     "529": refuses(529),
     "5xx": refuses(520),
-    # The headers said 200
-    "error-in-200": always(sends(whole(json.dumps({"error": DIED}).encode()), then="keep")),
-    "not-json": always(sends(whole(b"<html>Log in to 10.1.2.3</html>", headers={"content-type": "text/html"}))),
-    "streamed-for-whole": streamed(*CHAT.events),
-    "whole-for-stream": always(sends(whole(CHAT.whole))),
-    "compressed": Play(_compressed, text=TEXT, told=True),
-    "compressed-badly": Play(_badly_compressed),
-    "body-cut": always(sends(whole(CHAT.whole)[:-20])),
-    "body-hangs": always(sends(whole(CHAT.whole)[:-20], then="hang"), "brisk"),
-    "error-event-early": streamed(CHAT.begin, CHAT.failed, CHAT.done),
-    "error-event-close": streamed(CHAT.begin + CHAT.words[0] + CHAT.failed + CHAT.done),
-    "error-event-billed": streamed(CHAT.begin, CHAT.usage, CHAT.failed, CHAT.done),
-    "ends-early": streamed(CHAT.begin),
-    "done-early": streamed(CHAT.begin, CHAT.done),
-    "cut-early": streamed(CHAT.begin, 0.05, end=False, then="cut"),
-    "not-events": streamed(b"<html>no events here</html>"),
-    "silent-early": streamed(CHAT.begin, end=False, then="hang", expert="brisk"),
-    "comments-only": always(_comments, "brisk"),
-    "endless-event-early": streamed(*NO_END, end=False, then="hang"),
-    # Content was sent
-    "error-event": half(CHAT.failed, CHAT.done),
-    "ends": half(),
-    "ends-second": half(CHAT.second, CHAT.finish, text="halfsecond"),
-    "cut": half(end=False, then="cut"),
-    "cut-in-event": half(CHAT.words[0][:-20], 0.05, end=False, then="cut"),
-    "silent": half(end=False, then="hang", expert="brisk"),
-    "endless": Play(lambda stream: _endless, "brisk", told=True),
-    "endless-event": half(*NO_END, end=False, then="hang"),
-    "nonsense-event": half(b"data: {oh no\n\n", CHAT.finish, CHAT.usage, CHAT.done),
-    "done-unfinished": half(CHAT.done),
-    # The answer was complete
-    "no-done": late(CHAT.usage),
-    "cut-late": late(end=False, then="cut", told=False),
-    "silent-late": late(CHAT.usage, CHAT.done, end=False, then="hang", expert="brisk"),
-    "error-event-late": late(CHAT.failed, told=False),
 }
+
+
+def answers(d: Dialect) -> dict[str, Play]:
+    """The headers say 200, and no content comes."""
+    streams = Streams(d)
+    return {
+        "error-in-200": always(sends(whole(json.dumps({"error": DIED}).encode()), then="keep")),
+        "not-json": always(sends(whole(b"<html>Log in to 10.1.2.3</html>", headers={"content-type": "text/html"}))),
+        "streamed-for-whole": streamed(*d.events),
+        "whole-for-stream": always(sends(whole(d.whole))),
+        "compressed": Play(streams.compressed, text=TEXT, told=True),
+        "compressed-badly": Play(streams.badly_compressed),
+        "body-cut": always(sends(whole(d.whole)[:-20])),
+        "body-hangs": always(sends(whole(d.whole)[:-20], then="hang"), "brisk"),
+        "error-event-early": streamed(d.begin, d.failed, d.done),
+        "error-event-close": streamed(d.begin + b"".join(d.words) + d.failed + d.done),
+        "error-event-billed": streamed(d.begin, d.usage, d.failed, d.done),
+        "ends-early": streamed(d.begin),
+        "done-early": streamed(d.begin, d.done),
+        "cut-early": streamed(d.begin, 0.05, end=False, then="cut"),
+        "not-events": streamed(b"<html>no events here</html>"),
+        "silent-early": streamed(d.begin, end=False, then="hang", expert="brisk"),
+        "comments-only": always(streams.comments, "brisk"),
+        "endless-event-early": streamed(*NO_END, end=False, then="hang"),
+    }
+
+
+def failing_streams(d: Dialect) -> dict[str, Play]:
+    """Content was sent, or the whole answer."""
+    streams = Streams(d)
+    return {
+        "error-event": streams.half(d.failed, d.done),
+        "ends": streams.half(),
+        "ends-second": streams.half(d.second, d.finish, text="halfsecond"),
+        "cut": streams.half(end=False, then="cut"),
+        "cut-in-event": streams.half(b"".join(d.words[:1])[:-20], 0.05, end=False, then="cut"),
+        "silent": streams.half(end=False, then="hang", expert="brisk"),
+        "endless": Play(lambda stream: streams.endless, "brisk", told=d.rides),
+        "endless-event": streams.half(*NO_END, end=False, then="hang"),
+        "nonsense-event": streams.half(b"data: {oh no\n\n", d.finish, d.usage, d.done),
+        "done-unfinished": streams.half(d.done),
+        "no-done": streams.late(d.usage),
+        "cut-late": streams.late(end=False, then="cut", told=False),
+        "silent-late": streams.late(d.usage, d.done, end=False, then="hang", expert="brisk"),
+        "error-event-late": streams.late(d.failed, told=False),
+    }
+
+
+def plays_of(dialect: Dialect) -> dict[str, Play]:
+    """Every row that one server can play alone, as it speaks the dialect."""
+    return {**REFUSALS, **answers(dialect), **failing_streams(dialect)}
+
+
+PLAYS = plays_of(CHAT)
+# Rows that are played at the other endpoints as well: one of each kind, where what is asked and answered could matter.
+ELSEWHERE = (
+    *("refused", "400", "422-other-shape", "401", "429", "500", "503", "error-in-200", "not-json", "whole-for-stream"),
+    *("body-cut", "error-event-early", "ends-early", "cut-early", "error-event", "ends", "cut"),
+    *("cut-in-event", "silent", "cut-late", "error-event-late"),
+)

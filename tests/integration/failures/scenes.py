@@ -11,11 +11,12 @@ from contextlib import contextmanager
 
 import httpx
 
-from tests.fakes.dialects import CHAT, TEXT
+from tests.fakes.dialects import CHAT, TEXT, TOKENS
 from tests.fakes.raw import END, Call, RawBehaviour, Then, piece, sends, stream_head, whole
+from tests.integration.failures.endpoints import said
 from tests.integration.failures.operators import gateway_drain, reload
 from tests.integration.failures.plays import HANGS, SHUT_DOWN, TOO_LONG
-from tests.integration.failures.stage import TOKENS, Books, Stage, said
+from tests.integration.failures.stage import Books, Stage
 from tests.integration.failures.table import Row
 
 Scene = Callable[[Stage, Row, bool], None]
@@ -117,7 +118,7 @@ def left(stage: Stage, row: Row, books: Books, phase: str) -> None:
     assert books.change("moe_client_disconnects_total", phase=phase) == 1
     assert books.change("moe_requests_total", code="499") == 1
     assert stage.failures("raw-then") == 0
-    assert stage.good.requests == []
+    assert stage.good.calls == []
 
 
 def leaves_sending(stage: Stage, row: Row, stream: bool) -> None:
@@ -147,7 +148,7 @@ def leaves_late(stage: Stage, row: Row, stream: bool) -> None:
 
 def stalls(stage: Stage, row: Row, stream: bool) -> None:
     async def floods(call: Call) -> Then:
-        await sends(stream_head(), piece(CHAT.used))(call)
+        await sends(stream_head(), piece(CHAT.half))(call)
         try:
             while True:
                 await call.send(piece(CHAT.words[0] * 1000))
@@ -212,7 +213,7 @@ def budget(stage: Stage, row: Row, stream: bool) -> None:
     books = stage.books(before)
     assert books.change("moe_upstream_attempts_total", expert="many", outcome=str(row.outcome)) == 8
     assert len({call.path for call in stage.raw.calls}) == len(stage.raw.calls) == 8  # no replica was asked twice
-    assert stage.good.requests == []
+    assert stage.good.calls == []
     assert books.change("moe_tokens_total") == 0
 
 
@@ -248,7 +249,7 @@ def worker_drain(stage: Stage, row: Row, stream: bool) -> None:
     assert stage.failures("raw") == 0
 
 
-SPEAKS_THEN_HANGS = sends(stream_head(), piece(CHAT.begin + CHAT.used), then="hang")
+SPEAKS_THEN_HANGS = sends(stream_head(), piece(CHAT.begin + CHAT.half), then="hang")
 SCENES: dict[str, Scene] = {
     "queue-full": _queue("full", 0.0),
     "queue-wait": _queue("queued", 0.3),

@@ -8,21 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 
-from tests.fakes.dialects import CHAT, TEXT
-from tests.fakes.raw import RawServer, raw_server, sends, whole
-from tests.fakes.upstream import FakeServer, fake_server
+from router.artifact import Artifact
+from tests.fakes.dialects import CHAT, DIALECTS
+from tests.fakes.raw import END, Call, RawServer, Then, piece, raw_server, sends, stream_head, whole
 from tests.integration.conftest import Running, metric
+from tests.integration.failures.endpoints import ENDPOINTS, HELLO
 
 PRICE = {"input": 1.0, "cached_input": 0.5, "output": 2.0}
-TOKENS = {"input": 8, "cached_input": 3, "output": 4}
-COST = sum(TOKENS[kind] * PRICE[kind] for kind in TOKENS) / 1e6
 PATIENT = "{connect: 5s, first_byte: 10s, idle: 10s, total: 20s}"
 BRISK = "{connect: 300ms, first_byte: 400ms, idle: 300ms, total: 700ms}"
-HELLO = [{"role": "user", "content": "Write a haiku about autumn"}]
 
 
 @dataclass
@@ -42,14 +39,17 @@ class Stage:
 
     gateway: Running
     raw: RawServer
-    good: FakeServer
+    good: RawServer
+    client: httpx.Client
+    artifact: Artifact
 
-    def ask(self, model: str, stream: bool, **body: Any) -> httpx.Response:
-        request = {"model": model, "messages": HELLO, "stream": stream, **body}
-        return httpx.post(f"{self.gateway.url}{CHAT.path}", json=request, timeout=30)
+    def ask(self, model: str, stream: bool, endpoint: str = "chat") -> httpx.Response:
+        asked = ENDPOINTS[endpoint]
+        request = asked.request(model, stream)
+        return self.client.post(f"{self.gateway.url}{asked.path}", json=request)
 
     def metrics(self) -> str:
-        return httpx.get(f"{self.gateway.url}/metrics").text
+        return self.client.get(f"{self.gateway.url}/metrics").text
 
     def books(self, before: str, requests: int = 1) -> Books:
         """The books since `before`, once those of so many requests are closed: they are just after the last byte."""
@@ -92,26 +92,13 @@ class Stage:
     def forget(self) -> None:
         """Every replica starts afresh, and what the servers were asked is forgotten."""
         for replica in self.gateway.state.pool.all():
-            replica.failures, replica.open_until, replica.up = 0, 0.0, None
+            replica.forgive()
+            replica.up, replica.busy_until, replica.slow = None, 0.0, False
         self.raw.calls.clear()
-        self.good.requests.clear()
+        self.good.calls.clear()
 
 
-def said(response: httpx.Response) -> str:
-    """The text of an answer, streamed or whole."""
-    if "event-stream" not in response.headers["content-type"]:
-        return str(response.json()["choices"][0]["message"]["content"])
-    deltas = [choice["delta"].get("content") or "" for event in events(response) for choice in event.get("choices", ())]
-    return "".join(deltas)
-
-
-def events(response: httpx.Response) -> list[dict[str, Any]]:
-    """The JSON objects of a stream; what is none is left out."""
-    lines = response.text.splitlines()
-    return [json.loads(line[6:]) for line in lines if line.startswith("data: {") and line.endswith("}")]
-
-
-def experts_yaml(raw: RawServer, good: FakeServer, refused: int, deaf: int) -> str:
+def experts_yaml(raw: RawServer, good: RawServer, refused: int, deaf: int) -> str:
     """Each way of failing as an expert that stands alone and as one that has `good` behind it."""
     ways = {
         "raw": (raw.url, PATIENT),
@@ -145,6 +132,7 @@ def expert_lines(name: str, urls: str, timeouts: str, *fallbacks: str) -> list[s
         "    domains: {code: 0.5, math: 0.5, bio: 0.5, general: 0.5}",
         f"    upstream: {{vllm: [{urls}]}}",
         f"    price: {json.dumps(PRICE)}",
+        "    endpoints: [chat, completions, embeddings, responses]",
         f"    timeouts: {timeouts}",
         f"    fallbacks: [{', '.join(fallbacks)}]",
     ]
@@ -165,9 +153,15 @@ def dead_ends() -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def servers() -> Iterator[tuple[RawServer, FakeServer]]:
-    with raw_server(sends(whole(CHAT.whole), then="keep")) as raw, fake_server() as good:
+def servers() -> Iterator[tuple[RawServer, RawServer]]:
+    """One that is told what to do, and one that answers well."""
+    with raw_server(well) as raw, raw_server(well) as good:
         yield raw, good
 
 
-GOOD_TEXT = TEXT
+async def well(call: Call) -> Then:
+    """Answers at any endpoint, streamed or whole."""
+    dialect = DIALECTS[call.path]
+    if call.body.get("stream"):
+        return await sends(stream_head(), *map(piece, dialect.events), END, then="keep")(call)
+    return await sends(whole(dialect.whole), then="keep")(call)
