@@ -25,8 +25,11 @@ class _Document(msgspec.Struct):
     paths: dict[str, msgspec.Raw]
 
 
+MAX_TRIES = 5  # a server may take longer over its first document than we wait for it
+
+
 class Discovery:
-    """Asks a server of each expert that declares no endpoints, once it is up, and tells `serves`.
+    """Asks a server of each expert that declares no endpoints, when it is up, until it answers, and tells `serves`.
 
     vLLM's /openapi.json lists its paths, as do others' that are built on FastAPI. Of a server without one the operator has
     to declare what it serves beside chat and completions: to try its paths would fill its log with faults of ours.
@@ -35,12 +38,15 @@ class Discovery:
     def __init__(self, upstream: Upstream, serves: Serves) -> None:
         self._upstream, self._serves = upstream, serves
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._tries: dict[str, int] = {}
 
     def refresh(self, experts: Mapping[str, Expert], replicas: Mapping[str, Sequence[Replica]]) -> None:
         """Ask those that are up and were not asked yet."""
         for name, expert in experts.items():
             up = next((r for r in replicas[name] if r.up), None)
-            if expert.endpoints is None and expert.upstream.vllm and up is not None and name not in self._asking:
+            wanted = expert.endpoints is None and expert.upstream.vllm and self._tries.get(name, 0) < MAX_TRIES
+            if wanted and up is not None and name not in self._asking:
+                self._tries[name] = self._tries.get(name, 0) + 1
                 self._asking[name] = asyncio.create_task(self._ask(name, up.address))
 
     async def settled(self) -> None:
@@ -53,8 +59,12 @@ class Discovery:
 
     async def _ask(self, expert: str, address: Address) -> None:
         document = await self._upstream.fetch(address, "/openapi.json")
+        del self._asking[expert]
+        if document is None:
+            return  # to be asked again
+        self._tries[expert] = MAX_TRIES
         try:
-            paths = msgspec.json.decode(document or b"", type=_Document).paths
+            paths = msgspec.json.decode(document, type=_Document).paths
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         if found := frozenset(name for name, path in PATHS.items() if path in paths):

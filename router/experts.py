@@ -147,7 +147,8 @@ class Expert(Part):
     seconds without a first token, or p95 for its own 95th percentile. A `heartbeat` is the seconds after which a stream
     that is still silent gets a comment. `endpoints` are asked of the server where they are not declared. `capabilities`
     are what it can do beside what its engine always can (`state`: it keeps responses, for previous_response_id), `lacks`
-    what it cannot though its engine could.
+    what it cannot though its engine could; of a server that knows max_tokens alone, or a model whose template has no role
+    developer, those are put into the words that it knows.
     """
 
     model: Annotated[str, Field(min_length=1)]
@@ -164,7 +165,7 @@ class Expert(Part):
     price: Price | None = None
     context_window: Annotated[int, Field(gt=0)] | None = None
     capabilities: frozenset[Capability] = frozenset()
-    lacks: frozenset[Capability | Literal["max_completion_tokens"]] = frozenset()
+    lacks: frozenset[Capability | Literal["max_completion_tokens", "developer"]] = frozenset()
     languages: frozenset[Language] = frozenset()
     fallbacks: tuple[str, ...] = ()
 

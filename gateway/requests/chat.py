@@ -130,6 +130,8 @@ class Chat:
         if "max_completion_tokens" in expert.lacks and not absent(fields.get("max_completion_tokens")):
             limit = fields.pop("max_completion_tokens")
             fields["max_tokens"] = limit  # where both are said this one counts, as at OpenAI
+        if "developer" in expert.lacks and any(m.role == "developer" for m in self.fields.messages):
+            fields["messages"] = _without_developer(fields["messages"])
         if defaults.system is not None and not any(m.role in ("system", "developer") for m in self.fields.messages):
             system = msgspec.json.encode({"role": "system", "content": defaults.system})
             fields["messages"] = Raw(b"[" + system + b"," + bytes(fields["messages"]).lstrip()[1:])
@@ -148,6 +150,15 @@ class Chat:
         return None
 
 
+def _without_developer(messages: Raw) -> Raw:
+    """The messages with those of the role developer told as the system's; every other value stays the bytes that it was."""
+    told = _MESSAGES.decode(messages)
+    for message in told:
+        if msgspec.json.decode(message["role"]) == "developer":
+            message["role"] = encoded("system")
+    return encoded(told)
+
+
 def prefix_of(messages: list[Message]) -> bytes:
     """The text up to the first message in the user's name, that one included."""
     texts = []
@@ -160,3 +171,4 @@ def prefix_of(messages: list[Message]) -> bytes:
 
 
 _FIELDS = msgspec.json.Decoder(ChatFields)
+_MESSAGES = msgspec.json.Decoder(list[dict[str, Raw]])

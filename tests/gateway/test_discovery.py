@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.discovery import Discovery
+from gateway.discovery import MAX_TRIES, Discovery
 from gateway.pool import Pool
 from gateway.serves import ASSUMED, Serves
 from gateway.upstreams.base import Address
@@ -34,9 +34,10 @@ async def asked(document: Any, up: bool = True, **expert: Any) -> tuple[Serves, 
     upstream = Documented(document=text)
     pool.replicas["one"][1].up = up
     discovery = Discovery(upstream, serves)
-    for _ in range(3):
+    for _ in range(2 * MAX_TRIES):
         discovery.refresh(file.experts, pool.replicas)
-    await discovery.settled()
+        discovery.refresh(file.experts, pool.replicas)
+        await discovery.settled()
     discovery.close()
     return serves, upstream
 
@@ -52,6 +53,11 @@ async def test_what_a_server_lists_is_what_its_expert_serves_and_it_is_asked_onc
 async def test_a_server_that_lists_nothing_is_taken_for_one_of_chat(document: Any) -> None:
     serves, _ = await asked(document)
     assert serves.of("one") == ASSUMED
+
+
+async def test_a_server_that_does_not_answer_is_asked_again_and_not_for_ever() -> None:
+    _, upstream = await asked(None)
+    assert upstream.fetched == ["/openapi.json"] * MAX_TRIES
 
 
 @pytest.mark.parametrize(("up", "expert"), [(False, {}), (True, {"endpoints": ["chat"]})])
