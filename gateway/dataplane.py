@@ -65,7 +65,8 @@ def _serve(setup: Setup, news: FileIO, tell: Callable[[Ready | Hung], None]) -> 
             _note(workers, read(text, News).workers)
         server.drain()
 
-    app = create_app(settings, router, on_ready=on_ready, workers=workers)
+    share = (setup.process, settings.processes)
+    app = create_app(settings, router, on_ready=on_ready, workers=workers, share=share)
     server = Server(app, settings, tls_context(settings.tls_cert, settings.tls_key), beside=follow)
     server.serve_on(sockets)
 

@@ -39,8 +39,8 @@ class _Replicas:
 
     def watch(self, replicas: Sequence[Replica]) -> None:
         """From now on these, and none else."""
-        self._up.clear()
-        self._states.clear()
+        metricfiles.clear(self._up)
+        metricfiles.clear(self._states)
         self._replicas = replicas
         self.refresh()
 
@@ -176,8 +176,8 @@ class Metrics:
         """Say what runs from now on; `baseline` is the price that savings are counted against."""
         self._baseline = baseline
         self.loaded.set_to_current_time()
-        self.config_info.clear()
-        self.router_info.clear()
+        metricfiles.clear(self.config_info)
+        metricfiles.clear(self.router_info)
         self.config_info.labels(router.file.digest).set(1)
         self.router_info.labels(router.artifact.name, router.artifact.manifest.encoder).set(1)
         self._replicas.watch(replicas)
