@@ -62,7 +62,15 @@ def create_app(
             await app.state.reloader.close()
             await asyncio.gather(*(worker.stop() for worker in workers.values()))
 
-    app = FastAPI(title="moe-gateway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    # A redirect would name this machine as the client did, which behind a proxy is the wrong scheme for its key.
+    app = FastAPI(
+        title="moe-gateway",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.failure, app.state.starting, app.state.draining = None, None, False
     app.state.gateway = first.state
 

@@ -8,7 +8,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from gateway.errors import OPENAI, BodyTooLargeError, GatewayError, InternalError, RequestTimeoutError, Shape
+from gateway.errors import (
+    OPENAI,
+    BodyTooLargeError,
+    EncodingError,
+    GatewayError,
+    InternalError,
+    RequestTimeoutError,
+    Shape,
+)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -35,7 +43,11 @@ def request_id(headers: Mapping[bytes, bytes]) -> str:
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises BodyTooLargeError, RequestTimeoutError, ClientGoneError."""
+    """The whole body. Raises EncodingError, BodyTooLargeError, RequestTimeoutError, ClientGoneError."""
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding not in (b"", b"identity"):
+        message = "The header content-encoding says that the body is compressed; send it as it is."
+        raise EncodingError(message, param="content-encoding", headers={"accept-encoding": "identity"})
     too_large = f"The body is larger than the {limit} bytes that this gateway takes."
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):

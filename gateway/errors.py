@@ -7,6 +7,7 @@ GatewayError                 has a status, a type, a code
 ├── MethodError              405
 ├── ConflictError            409: not as this gateway is run
 ├── BodyTooLargeError        413
+├── EncodingError            415: the body is compressed
 ├── RequestTimeoutError      408: the body did not arrive in time
 ├── UpstreamGatewayError     whatever is left after every expert was tried: 408, 429, 502, 503, 504
 ├── PassedError              a refusal of the expert's own that is about the request, 400 as a rule: with its status
@@ -76,6 +77,10 @@ class RequestTimeoutError(GatewayError):
 
 class BodyTooLargeError(GatewayError):
     status, type, code = 413, "invalid_request_error", "request_too_large"
+
+
+class EncodingError(GatewayError):
+    status, type, code = 415, "invalid_request_error", "unsupported_encoding"
 
 
 class UpstreamGatewayError(GatewayError):

@@ -42,6 +42,7 @@ LARGE_BODY_BYTES = 256 * 1024
 
 # Of a client's headers those that mean something to a model server; its keys, cookies and addresses stay here.
 HEADERS_UP = (b"traceparent", b"tracestate", b"anthropic-version", b"anthropic-beta")
+MAX_HEADER_UP = 2_048  # bytes; a server refuses the request for one that is much longer, so that it is left out
 SESSION = b"x-moe-session"
 MAX_SESSION = 256  # characters; a longer name is cut
 
@@ -130,7 +131,11 @@ class Carried:
 
 
 def _headers_up(headers: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {name.decode(): header_value(headers[name].decode("latin-1")) for name in HEADERS_UP if name in headers}
+    return {
+        name.decode(): header_value(headers[name].decode("latin-1"))
+        for name in HEADERS_UP
+        if name in headers and len(headers[name]) <= MAX_HEADER_UP
+    }
 
 
 def _session(headers: Mapping[bytes, bytes]) -> str | None:

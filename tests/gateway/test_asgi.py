@@ -19,7 +19,7 @@ from gateway.asgi import (
     start,
     until_gone,
 )
-from gateway.errors import BodyTooLargeError, RequestTimeoutError, UpstreamGatewayError
+from gateway.errors import BodyTooLargeError, EncodingError, RequestTimeoutError, UpstreamGatewayError
 from tests.fakes.memory import SkippingLoop
 
 GONE: Message = {"type": "http.disconnect"}
@@ -243,3 +243,17 @@ async def test_of_a_fault_of_ours_the_client_learns_nothing() -> None:
     assert client.sent[0]["status"] == 500
     assert b"secret" not in client.sent[1]["body"]
     assert json.loads(client.sent[1]["body"])["error"]["code"] == "internal_error"
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"GZIP", b"br", b"identity, gzip", b"zstd"])
+async def test_a_compressed_body_is_refused_unread_by_the_header_that_says_so(encoding: bytes) -> None:
+    client = Client(pieces(b"x"))
+    with pytest.raises(EncodingError, match="content-encoding") as caught:
+        await read_body({b"content-encoding": encoding}, client.receive, 10)
+    assert client.taken == 0
+    assert (caught.value.param, caught.value.headers) == ("content-encoding", {"accept-encoding": "identity"})
+
+
+@pytest.mark.parametrize("encoding", [b"identity", b"", b" Identity "])
+async def test_a_body_that_is_said_not_to_be_compressed_is_read(encoding: bytes) -> None:
+    assert await read_body({b"content-encoding": encoding}, Client(pieces(b"x")).receive, 10) == b"x"
