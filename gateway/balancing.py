@@ -7,9 +7,11 @@ from collections.abc import Collection, Sequence
 from gateway.affinity import ranked
 from gateway.replica import Replica
 
-WAITING_COUNTS = (
-    2.0  # a request that waits in the server's own queue, as requests that run: it says that the batch is full
-)
+# What others ask of a server counts half. It is known late, and every gateway that reads it would send its requests to the
+# same server until the next reading: decision 17 has the figures.
+OTHERS_COUNT = 0.5
+# What a request that waits in the server's own queue counts beside that, whoever's it is: the batch is full.
+WAITING_EXTRA = 1.0
 CACHE_NEARLY_FULL = 0.9  # from here on a vLLM server may have to evict a running request and compute it anew
 # How much busier than its share of all work the replica that a conversation belongs to may be before another takes it:
 # a quarter (consistent hashing with bounded loads: Mirrokni, Thorup and Zadimoghaddam 2018) and a few requests, which
@@ -19,12 +21,12 @@ MARGIN_REQUESTS = 4.0
 
 
 def outstanding(replica: Replica, now: float) -> float:
-    """The work at a replica in requests: ours in flight, and, where a reading is fresh, those of others, with more for
-    each that waits and up to twice as much as its KV cache fills."""
+    """The work at a replica in requests: ours in flight, and, where a reading is fresh, half of those of others, one more
+    for each that waits, and up to twice as much as its KV cache fills."""
     load = replica.load
     if load is None or now >= replica.load_until:
         return float(replica.in_flight)
-    work = replica.in_flight + replica.load_others + (WAITING_COUNTS - 1) * load.waiting
+    work = replica.in_flight + OTHERS_COUNT * replica.load_others + WAITING_EXTRA * load.waiting
     over = (load.cache - CACHE_NEARLY_FULL) / (1 - CACHE_NEARLY_FULL)
     return work if over <= 0 else (1 + work) * (1 + over) - 1
 

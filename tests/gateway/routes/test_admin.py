@@ -90,7 +90,7 @@ async def test_a_load_that_was_read_is_told_with_its_age() -> None:
     house.clock.now += 4
     described = await told(house)
     assert described["load"] == {"running": 3, "waiting": 2, "kv_cache": 0.25, "age": 4, "stale": False}
-    assert described["outstanding"] == 7
+    assert described["outstanding"] == 4.5
     house.clock.now += 11
     described = await told(house)
     assert described["load"]["stale"] is True
