@@ -45,8 +45,8 @@ LACKING = {
     "json_schema": ("response_format", "unsupported_capability"),
 }
 STATELESS = (
-    "No expert here keeps responses, so that previous_response_id, conversation and background mean nothing to them: "
-    "send the whole conversation as input. The operator declares an expert that does with capabilities: [state]."
+    "No expert that could answer this keeps responses, so that previous_response_id, conversation and background mean nothing "
+    "here: send the whole conversation as input. The operator declares an expert that does with capabilities: [state]."
 )
 _DECIMAL = re.compile(r"(\d{1,12}(\.\d{0,12})?|\.\d{1,12})(e-?\d{1,2})?", re.IGNORECASE | re.ASCII)
 

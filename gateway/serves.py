@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.requests.base import ModelRequest, Wire
+from gateway.upstreams.litellm.upstream import LITELLM_ENDPOINTS
 from router.experts import Expert
 
 ASSUMED = frozenset({"chat", "completions"})  # of a server that was not asked yet
@@ -24,6 +25,8 @@ class Serves:
         spec = self._experts[expert]
         if spec.endpoints is not None:
             return spec.endpoints
+        if spec.upstream.litellm is not None:
+            return LITELLM_ENDPOINTS
         return self._found.get(expert, EMBEDDED if spec.upstream.embedded else ASSUMED)
 
     def found(self, expert: str, endpoints: frozenset[str]) -> None:

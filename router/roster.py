@@ -133,7 +133,10 @@ class Roster:
         )
 
     def check_serves(self, name: str, need: Need) -> None:
-        """Raises NoExpertError where the expert does not serve the endpoint."""
+        """Raises NoExpertError where the expert does not serve the endpoint, or keeps no responses for a request that goes on
+        with one."""
+        if "state" in need.needs and "state" not in self._by_id[name].able:
+            raise NoExpertError(f"The expert {name} keeps no responses.", "state")
         if name not in need.unable:
             return
         others = ", ".join(seat.id for seat in self.seats if seat.id not in need.unable)

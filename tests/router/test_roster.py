@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from router.decision import Query, Scores
 from router.errors import NoExpertError
-from router.experts import FALLBACK_OTHER_QUALITY, OTHER_QUALITY, ExpertsFile
+from router.experts import FALLBACK_OTHER_QUALITY, OTHER_QUALITY, ExpertsFile, parse_experts
 from router.roster import ASSUMED_ANSWER_TOKENS, LANGUAGE_BONUS, Need, Refusal, Roster
 from tests.fakes.fleets import DOMAINS, able, chances, fleet, fleets, probabilities, queries
 
@@ -311,3 +311,27 @@ def test_the_arithmetic_shows_every_expert_in_the_order_of_the_file() -> None:
         ("a", None, 2.0, "cannot do tools"),
         ("b", 0.7, None, None),
     ]
+
+
+def test_who_does_not_serve_the_endpoint_is_not_chosen_and_not_to_be_pinned() -> None:
+    file = parse_experts(
+        "version: 1\nexperts:\n"
+        "  one: {model: m, domains: [code], upstream: {embedded: smollm2}, capabilities: [state]}\n"
+        "  two: {model: m, domains: [code], upstream: {embedded: smollm2}}\n"
+    )
+    roster = Roster(file, file.domain_names)
+    need = Need(endpoint="responses", unable=frozenset({"one"}))
+    standing = roster.standing(need)
+    assert [seat.id for seat in standing.able] == ["two"]
+    assert standing.refused["one"].text == "does not serve responses"
+    with pytest.raises(NoExpertError, match="one does not serve responses; two would") as caught:
+        roster.check_serves("one", need)
+    assert caught.value.lacking == "endpoint"
+    roster.check_serves("two", need)
+    with pytest.raises(NoExpertError, match="No expert here serves responses"):
+        roster.standing(need._replace(unable=frozenset({"one", "two"})))
+    kept = Need(needs=frozenset({"state"}))
+    roster.check_serves("one", kept)
+    with pytest.raises(NoExpertError) as caught:
+        roster.check_serves("two", kept)
+    assert caught.value.lacking == "state"
