@@ -254,6 +254,19 @@ async def test_a_place_that_is_given_back_goes_to_who_waited_longest_and_nobody_
     taken(pool).release()
 
 
+async def test_who_comes_when_a_cool_down_has_just_ended_does_not_overtake_who_waits() -> None:
+    clock = Clock()
+    pool = pool_of(replicas=2, clock=clock)
+    _, failing = pool.replicas["coder"]
+    eject(pool, failing)
+    taken(pool)
+    waiting = asyncio.ensure_future(pool.wait(["coder"]))
+    await settle()
+    clock.now += COOL_DOWN_SECONDS  # and nobody has looked yet
+    assert pool.take("coder") is None
+    assert (await waiting).replica is failing
+
+
 async def test_the_queue_is_that_of_the_first_expert_that_is_up() -> None:
     pool = pool_of()
     held = [taken(pool, "coder"), taken(pool, "math")]
@@ -335,6 +348,8 @@ async def test_those_who_wait_for_a_trial_come_in_with_its_first_token() -> None
     await settle()
     assert not any(task.done() for task in waiting)
     trial.first_token(0.2)
+    await settle()
+    assert all(task.done() for task in waiting)
     places = await asyncio.gather(*waiting)
     assert replica.in_flight == 4
     for place in (trial, *places):
