@@ -17,6 +17,8 @@ TOO_LONG = {
     "code": 400,
 }
 SHUT_DOWN = {"message": "cannot schedule new futures after shutdown", "type": "InternalServerError", "code": 500}
+FULL = {"message": "The engine is currently busy and cannot accept new requests.", "type": "Service Unavailable"}
+LOADING = {"message": "Loading model", "type": "unavailable_error", "code": 503}
 HUGE = 17 * 1024 * 1024
 
 
@@ -129,6 +131,7 @@ async def _again_and_again(call: Call, data: bytes) -> Then:
 
 RESET = sends(then="close")
 HANGS = sends(then="hang")
+LATER = 0.3  # seconds: after the heartbeat of the expert `beating`
 NO_END = [b"data: ", *[b"x" * (1024 * 1024)] * (HUGE // (1024 * 1024))]
 
 # Before the headers: no dialect matters.
@@ -156,6 +159,8 @@ REFUSALS: dict[str, Play] = {
     "429": refuses(429, headers={"retry-after": "17"}),
     "4xx": refuses(409, own=True),
     "500": refuses(500),
+    "503-full": refuses(503, json.dumps({"error": FULL}).encode()),
+    "503-loading": refuses(503, json.dumps({"error": LOADING}).encode()),
     "500-drain": refuses(500, json.dumps({"error": SHUT_DOWN}).encode()),
     "501": refuses(501),
     "502": refuses(502, b"<html>10.1.2.3: Bad Gateway</html>", {"content-type": "text/html"}),
@@ -195,6 +200,12 @@ def failing_streams(d: Dialect) -> dict[str, Play]:
     """Content was sent, or the whole answer."""
     streams = Streams(d)
     return {
+        "heartbeat-fails": Play(lambda stream: sends(LATER, whole(b"{}", 500)), "beating", text=""),
+        "heartbeat-refuses": Play(lambda stream: sends(LATER, whole(error("wrong", 400), 400)), "beating", text=""),
+        "heartbeat-silent": always(HANGS, "beating"),
+        "heartbeat-answers": Play(
+            lambda stream: sends(LATER, stream_head(), *map(piece, d.events), END), "beating", TEXT
+        ),
         "error-event": streams.half(d.failed, d.done),
         "ends": streams.half(),
         "ends-second": streams.half(d.second, d.finish, text="halfsecond"),

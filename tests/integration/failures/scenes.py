@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import httpx
 
+from gateway.budget import PER_SECOND, RESERVE, SHARE
 from tests.fakes.dialects import CHAT, TEXT, TOKENS
 from tests.fakes.raw import END, Call, RawBehaviour, Then, piece, sends, stream_head, whole
 from tests.integration.failures.endpoints import said
@@ -203,15 +204,54 @@ def too_long(stage: Stage, row: Row, stream: bool) -> None:
     assert stage.failures("middle") == 0
 
 
+def _by_way(expert: str, stream: bool) -> str:
+    """Each way of asking has an expert of its own, since what one request spends another lacks."""
+    return f"{expert}-{'stream' if stream else 'whole'}"
+
+
+def retry_budget(stage: Stage, row: Row, stream: bool) -> None:
+    stage.raw.behaviour = sends(whole(b"{}", 500), then="keep")
+    expert = _by_way("storm", stream)
+    requests = int(RESERVE)  # each wants two further attempts
+    attempts, began = [], time.monotonic()
+    for _ in range(requests):
+        stage.forget()
+        response = stage.ask(expert, stream)
+        attempts.append(int(response.headers["x-moe-attempts"]))
+        moved(response, attempts[-1])
+    assert attempts[0] == 4  # three replicas, then the next expert
+    assert 2 <= min(attempts) < 4
+    allowed = RESERVE + requests * SHARE + (time.monotonic() - began) * PER_SECOND
+    assert sum(attempts) - 2 * requests <= allowed + 1
+
+
+def hedged(stage: Stage, row: Row, stream: bool) -> None:
+    """The replicas take turns, so that one of two requests meets the one that hangs first."""
+    stage.raw.behaviour = HANGS
+    before = stage.metrics()
+    for _ in range(2):
+        response = stage.ask("hedged", stream)
+        assert said(response) == TEXT
+        assert response.headers["x-moe-expert"] == "hedged"
+    assert stage.raw.until(lambda raw: raw.held == 0)
+    books = stage.books(before, requests=2)
+    assert books.change("moe_upstream_attempts_total", replica="hedged-0", outcome=str(row.outcome)) == 1
+    assert books.change("moe_upstream_attempts_total", replica="hedged-1", outcome="ok") == 2
+    assert books.change("moe_upstream_attempts_total") == 3
+    assert books.change("moe_tokens_total", kind="output") == 2 * TOKENS["output"]
+    assert stage.failures("hedged") == 0
+
+
 def budget(stage: Stage, row: Row, stream: bool) -> None:
     stage.raw.behaviour = sends(whole(b"{}", 500), then="keep")
     before = stage.metrics()
-    response = stage.ask("many", stream)
+    expert = _by_way("many", stream)
+    response = stage.ask(expert, stream)
     assert response.status_code == row.status
     assert response.json()["error"]["code"] == row.code
     assert response.headers["x-moe-attempts"] == "8"
     books = stage.books(before)
-    assert books.change("moe_upstream_attempts_total", expert="many", outcome=str(row.outcome)) == 8
+    assert books.change("moe_upstream_attempts_total", expert=expert, outcome=str(row.outcome)) == 8
     assert len({call.path for call in stage.raw.calls}) == len(stage.raw.calls) == 8  # no replica was asked twice
     assert stage.good.calls == []
     assert books.change("moe_tokens_total") == 0
@@ -262,6 +302,8 @@ SCENES: dict[str, Scene] = {
     "client-leaves": _leaves(SPEAKS_THEN_HANGS, "streaming", heard=b"half", told=True),
     "client-stalls": stalls,
     "client-leaves-late": leaves_late,
+    "hedged": hedged,
+    "retry-budget": retry_budget,
     "budget": budget,
     "reload-waiting": reload,
     "reload-streaming": reload,

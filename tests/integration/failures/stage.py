@@ -107,6 +107,7 @@ def experts_yaml(raw: RawServer, good: RawServer, refused: int, deaf: int) -> st
         "dns": ("http://worker.invalid:80/v1", PATIENT),
         "tls": (raw.url.replace("http:", "https:"), PATIENT),
         "deaf": (f"http://127.0.0.1:{deaf}/v1", BRISK),
+        "beating": (raw.url, "{connect: 5s, first_byte: 900ms, idle: 5s, total: 20s}\n    heartbeat: 100ms"),
     }
     text = ["version: 1", "experts:", *expert_lines("good", good.url, PATIENT)]
     for name, (url, timeouts) in ways.items():
@@ -115,7 +116,9 @@ def experts_yaml(raw: RawServer, good: RawServer, refused: int, deaf: int) -> st
         for fallback in ((), ("good",)):
             text += expert_lines("-".join([name, *("then" for _ in fallback)]), raw.url, PATIENT, *fallback)
             text += ["    max_in_flight: 1", f"    queue: {queue}"]
-    text += expert_lines("many", ", ".join(f"{raw.url}/{i}" for i in range(10)), PATIENT, "good")
+    for name, replicas in (("many-whole", 10), ("many-stream", 10), ("storm-whole", 3), ("storm-stream", 3)):
+        text += expert_lines(name, ", ".join(f"{raw.url}/{i}" for i in range(replicas)), PATIENT, "good")
+    text += [*expert_lines("hedged", f"{raw.url}, {good.url}", PATIENT), "    affinity: none", "    hedge: 200ms"]
     text += [*expert_lines("pair", f"{raw.url}, {good.url}", PATIENT), "    affinity: none"]
     text += _windowed("middle", 2048, raw.url, "small", "large") + _windowed("small", 1024, good.url)
     return "\n".join(text + _windowed("large", 8192, good.url))
