@@ -141,6 +141,8 @@ def test_a_call_whose_name_comes_late_waits_for_it() -> None:
 def test_a_call_that_repeats_its_id_and_name_is_one_call() -> None:
     again = called(0, ":1}", "call_0", "f0")
     assert blocks(begun(0, '{"x"'), chunk(again)) == [tool(0, x=1)]
+    # One that waits, as the call before it is not whole yet.
+    assert blocks(begun(1, "{"), begun(0, '{"x"'), chunk(again), chunk(called(1, "}"))) == [tool(1), tool(0, x=1)]
 
 
 def test_calls_that_all_have_the_index_0_are_told_apart_by_their_ids() -> None:
@@ -208,14 +210,14 @@ def test_an_empty_finish_reason_is_none() -> None:
 
 
 def test_usage_of_every_chunk_is_a_running_total_and_the_first_is_told_at_once() -> None:
-    totals = [{"prompt_tokens": 7, "completion_tokens": n} for n in range(3)]
+    totals = [{"prompt_tokens": 7, "completion_tokens": n} for n in (1, 2, 3)]
     stream = translated(
         chunk({}, usage=totals[0]), chunk({"content": "a"}, usage=totals[1]), chunk({}, "stop", totals[2]), DONE
     )
     first = json.loads(stream.split(b"data: ")[1].split(b"\n")[0])
     assert first["message"]["usage"]["input_tokens"] == 7
     usage = Accumulator().read(stream).message["usage"]
-    assert (usage["input_tokens"], usage["output_tokens"]) == (7, 2)
+    assert (usage["input_tokens"], usage["output_tokens"]) == (7, 3)
 
 
 def test_a_stream_without_usage_ends_all_the_same() -> None:
