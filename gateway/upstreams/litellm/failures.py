@@ -127,6 +127,8 @@ def failure(error: Exception, stage: Stage, secrets: Collection[str]) -> Refusal
     name = _name_of(chain)
     if stage is Stage.PREPARING:
         return _unsent(name, chain, secrets)
+    if name in CODES:
+        return _about_request(STATUSES[name], name, _words(chain, secrets), {})
     # Nobody sent a 400: it is what litellm says of an answer that it cannot read.
     return Refusal(500 if STATUSES[name] in UNREAD else STATUSES[name], "The provider's answer cannot be read.")
 

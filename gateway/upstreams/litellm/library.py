@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -64,6 +65,7 @@ class Library:
 
         self._litellm, self._httpx, self._internal = litellm, httpx, is_internal_call
         self._providers: dict[str, Provider] = {}
+        self._users: dict[int, int] = {}
         litellm.suppress_debug_info = True
         litellm.drop_params = litellm.modify_params = False
         litellm.disable_streaming_logging = True
@@ -78,11 +80,13 @@ class Library:
 
     async def _warm(self) -> None:
         """What litellm imports and builds with its first request would hold up all others for a second."""
+        self.join()
         arguments = {"model": "openai/warm", "messages": [{"role": "user", "content": ""}], "mock_response": "warm"}
         for stream in (False, True):
             answer = await self.call("/chat/completions", {**arguments, "stream": stream}, 1.0, 1.0)
             for part in [part async for part in answer] if stream else [answer]:
                 part.model_dump()
+        await self.leave()
 
     def provider(self, model: str) -> Provider:
         """Of `provider/model`. Raises UnknownProviderError."""
@@ -132,10 +136,41 @@ class Library:
                 rest += _held(part)
         return found
 
-    async def close(self) -> None:
-        """Close the connections that are kept for later requests."""
-        await self._litellm.close_litellm_async_clients()
-        self._litellm.in_memory_llm_clients_cache.flush_cache()
+    def join(self) -> None:
+        """One more in this event loop uses what is kept of connections; each that joined is to leave."""
+        loop = id(asyncio.get_running_loop())
+        self._users[loop] = self._users.get(loop, 0) + 1
+
+    async def leave(self) -> None:
+        """Close the loop's kept connections with the last that leaves. litellm's own way closes those of every loop."""
+        loop = id(asyncio.get_running_loop())
+        self._users[loop] = self._users.get(loop, 0) - 1
+        if self._users[loop] > 0:
+            return
+        del self._users[loop]
+        kept = self._litellm.in_memory_llm_clients_cache.cache_dict
+        for key in [key for key in kept if key.endswith(f"-{loop}")]:
+            await kept.pop(key).close()
+        await asyncio.sleep(0)  # a transport is closed in the loop's next turn
+
+
+_LOADING = threading.Lock()
+_LOADED: list[Library | Exception] = []
+
+
+def library() -> Library:
+    """The process's library, made by whoever asks first. What the import raised is kept as well, and raised again: an import
+    that fails costs as much as one that does not."""
+    with _LOADING:
+        if not _LOADED:
+            try:
+                _LOADED.append(Library())
+            except Exception as error:  # noqa: BLE001 - told by every caller
+                _LOADED.append(error)
+    found = _LOADED[0]
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _held(part: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from gateway.upstreams.base import Address, Reply, UpstreamError
 from gateway.upstreams.litellm.answers import event_of, whole_of
 from gateway.upstreams.litellm.arguments import KNOWN, arguments_for
 from gateway.upstreams.litellm.failures import UNAVAILABLE, UNREADABLE, Refusal, Stage, failure
-from gateway.upstreams.litellm.library import Library, UnknownProviderError
+from gateway.upstreams.litellm.library import Library, UnknownProviderError, library
 from router.experts import Timeouts
 
 log = logging.getLogger("moe_gateway")
@@ -47,9 +47,9 @@ class ProviderAddress:
 
 
 class LiteLLMUpstream:
-    """One for the process. `load` makes the library; it is called once, whatever comes of it."""
+    """All experts of one experts.yaml that are a provider's. `load` gives the library; it is called once, whatever comes of it."""
 
-    def __init__(self, load: Callable[[], Library] = Library) -> None:
+    def __init__(self, load: Callable[[], Library] = library) -> None:
         self._load = load
         self._started = False
         self._library: Library | None = None
@@ -62,6 +62,7 @@ class LiteLLMUpstream:
         self._started = True
         try:
             self._library = await asyncio.to_thread(self._load)
+            self._library.join()
         except Exception as error:  # whatever it is, the other experts can answer without it
             log.error("litellm cannot be imported: its experts are left out", exc_info=error)
 
@@ -120,7 +121,7 @@ class LiteLLMUpstream:
     async def close(self) -> None:
         await asyncio.gather(*self._leaving, return_exceptions=True)
         if self._library is not None:
-            await self._library.close()
+            await self._library.leave()
 
 
 class Call:
