@@ -180,7 +180,7 @@ def _system_texts(content: str | list[Block], path: str) -> Iterator[str]:
         if block.type != "text":
             refuse(
                 f"{path}[{j}].type",
-                f"{path}[{j}] is of the type {shown(block.type)}; the system prompt takes text only.",
+                f"{path}[{j}].type is {shown(block.type)}; the system prompt takes text only.",
             )
         yield _needed(block.text, f"{path}[{j}].text")
 
@@ -213,7 +213,7 @@ def _document(block: Block, path: str) -> list[Part]:
     if source.type != "text":
         refuse(
             f"{path}.type",
-            f"{path} is of the type {shown(source.type)}; only plain text can be read of documents here.",
+            f"{path}.type is {shown(source.type)}; only plain text can be read of documents here.",
         )
     return [_text_part(_needed(source.data, f"{path}.data"))]
 
@@ -230,7 +230,7 @@ def _image_part(source: Source, path: str) -> Part:
         media_type = _needed(source.media_type, f"{path}.media_type")
         url = f"data:{media_type};base64,{_needed(source.data, f'{path}.data')}"
     else:
-        refuse(f"{path}.type", f"{path} is of the type {shown(source.type)}; send the image as base64 or by its URL.")
+        refuse(f"{path}.type", f"{path}.type is {shown(source.type)}; send the image as base64 or by its URL.")
     return {"type": "image_url", "image_url": {"url": url}}
 
 
@@ -273,7 +273,7 @@ def _needed(value: str | None, path: str) -> str:
 
 
 def _refuse_block(block: Block, path: str) -> NoReturn:
-    refuse(f"{path}.type", f"{path} is of the type {shown(block.type)}, which this expert cannot be given there.")
+    refuse(f"{path}.type", f"{path}.type is {shown(block.type)}, which this expert cannot be given there.")
 
 
 _TURNS = msgspec.json.Decoder(list[Turn])

@@ -49,7 +49,7 @@ def chat_tools(tools: Raw | None, choice: Raw | None) -> dict[str, Any]:
 def _function(raw: Raw, path: str) -> dict[str, Any]:
     kind: str | None = read(raw, _TYPE, path).type
     if kind is not None and kind != "custom":
-        message = f"{path} is of the type {shown(kind)}, which only Anthropic's own models or servers have; describe the tool "
+        message = f"{path}.type is {shown(kind)}, which only Anthropic's own models or servers have; describe the tool "
         refuse(f"{path}.type", message + "by name, description and input_schema.")
     tool: Tool = read(raw, _TOOL, path)
     function: dict[str, Any] = {"name": tool.name}
