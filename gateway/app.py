@@ -18,6 +18,7 @@ from gateway.errors import GatewayError, InternalError, MethodError, NotFoundErr
 from gateway.generation import Generation
 from gateway.guard import Guard
 from gateway.metrics import Metrics
+from gateway.openapi import described
 from gateway.reload import Reloader
 from gateway.routes import admin, models, ops, routing
 from gateway.routes.carried import KINDS, Carried
@@ -88,6 +89,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(Exception, _fault)
     app.add_middleware(Guard, settings=settings)
+    app.openapi = described(app, settings)  # type: ignore[method-assign]
     return app
 
 
