@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any
 
 from gateway.errors import (
@@ -68,22 +68,32 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
         raise RequestTimeoutError(f"The body did not arrive within {BODY_SECONDS:.0f} s.") from None
 
 
-async def until_gone(receive: Receive, work: Awaitable[None]) -> None:
+async def until_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Do `work`; cancel it, wait until it has cleaned up, and raise ClientGoneError as soon as the client leaves."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("there is no task to end")
+    before, ours, over = task.cancelling(), False, False
     gone = asyncio.ensure_future(_gone(receive))
+
+    def leave(done: asyncio.Future[None]) -> None:
+        nonlocal ours
+        # What goes wrong in listening is no reason to end the work; the connection's own end will be.
+        if not over and not done.cancelled() and done.exception() is None:
+            ours = True
+            task.cancel()
+
+    gone.add_done_callback(leave)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError
-        await task
+        await work
+    except asyncio.CancelledError:
+        if ours and task.uncancel() <= before:
+            raise ClientGoneError from None
+        raise
     finally:
+        over = True  # it may have been called for already
         gone.cancel()
-        task.cancel()
-        await asyncio.wait({task, gone})
-        for ended in (task, gone):
-            if not ended.cancelled():
-                ended.exception()  # looked at, or asyncio complains of it later with nothing to tell whose it was
+        await asyncio.wait({gone})
 
 
 async def _gone(receive: Receive) -> None:
@@ -112,4 +122,6 @@ async def respond_error(send: Send, error: Exception, headers: Mapping[str, str]
 
 def header_value(value: str) -> str:
     """`value` as a header can carry it: what is not printable ASCII becomes a question mark."""
+    if value.isascii() and value.isprintable():
+        return value
     return re.sub(r"[^\x20-\x7e]", "?", value)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import ANTHROPIC, PassedError, Shape
+from gateway.errors import ANTHROPIC, BadRequestError, PassedError, Shape
 from gateway.exchange import Attempt as Record
 from gateway.exchange import Exchange, Outcome
 from gateway.pool import Place
@@ -67,7 +67,8 @@ class Answer:
 class Failed(Exception):  # noqa: N818 - not an error yet: another attempt may do better
     """An attempt after which another may be made; status, message and headers are the client's if none is.
 
-    `passed` is set where only an expert with a larger window can do better: the answer to give when there is none.
+    `passed` is set where only an expert with a larger window can do better, or where it is `foreign` one that speaks the
+    request's own dialect: the answer to give when there is none.
     `reset` says that a kept connection was closed before anything was answered, `refusal` what a server said of itself.
     """
 
@@ -78,6 +79,7 @@ class Failed(Exception):  # noqa: N818 - not an error yet: another attempt may d
     passed: Answer | None = None
     reset: bool = False
     refusal: Refusal | None = None
+    foreign: bool = False
 
     @property
     def retry_after(self) -> float | None:
@@ -175,7 +177,12 @@ class Attempt:
             "x-request-id": self._exchange.id,
             "accept": "text/event-stream" if self._wire.stream else "application/json",
         }
-        body, address = self._wire.body(self._expert), self._place.replica.address
+        address = self._place.replica.address
+        try:
+            body = self._wire.body(self._expert)
+        except BadRequestError as error:  # what cannot be put into this expert's words
+            passed = Answer(error.status, {"content-type": "application/json"}, self._ask.request.shape.body(error))
+            raise Failed(Outcome.CLIENT_ERROR, error.status, error.message, passed=passed, foreign=True) from None
         return await self._upstream.post(address, self._wire.path, body, headers, self._expert.timeouts, fresh)
 
 

@@ -16,7 +16,7 @@ from gateway import logs, metricfiles
 from gateway.app import create_app
 from gateway.console import fail, shown_progress
 from gateway.messages import Hung, Lent, News, Ready, Setup, line, read
-from gateway.serving import Server
+from gateway.serving import Server, spare_collector
 from gateway.sockets import own
 from gateway.state import GatewayState
 from gateway.tls import tls_context
@@ -54,6 +54,7 @@ def _serve(setup: Setup, news: FileIO, tell: Callable[[Ready | Hung], None]) -> 
     _note(workers, setup.workers)
 
     def on_ready(state: GatewayState) -> None:
+        spare_collector()
         for listener in sockets:
             listener.listen(settings.backlog)
         tell(Ready())

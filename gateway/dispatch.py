@@ -83,7 +83,7 @@ class Dispatcher:
     async def _along(self, walk: Walk) -> Answer | None:
         """Every replica that has room, of one expert after the other; None where none answers."""
         for expert in walk.chain:
-            if self._is_too_small(walk, expert):
+            if self._cannot_do_better(walk, expert):
                 continue
             again = False
             while not walk.over and (place := self._place(walk, expert, again)) is not None:
@@ -117,12 +117,16 @@ class Dispatcher:
     def _key(self, walk: Walk, expert: str) -> bytes | None:
         return affinity_key(self._experts[expert].affinity, walk.ask.session, walk.ask.request.affinity)
 
-    def _is_too_small(self, walk: Walk, expert: str) -> bool:
-        """Whether the prompt was too long for an expert whose context window is as large."""
-        if walk.last is None or walk.last.passed is None:
+    def _cannot_do_better(self, walk: Walk, expert: str) -> bool:
+        """Whether what kept another from answering keeps this one too: a window as small, or words as foreign."""
+        last = walk.last
+        if last is None or last.passed is None:
             return False
-        window, tried = (self._experts[e].context_window for e in (expert, walk.exchange.attempts[-1].expert))
-        return (window or math.inf) <= (tried or math.inf)
+        tried = walk.exchange.attempts[-1].expert
+        if last.foreign:
+            return walk.wires[expert].path == walk.wires[tried].path
+        window, smaller = (self._experts[e].context_window for e in (expert, tried))
+        return (window or math.inf) <= (smaller or math.inf)
 
     async def _at(self, walk: Walk, place: Place) -> Answer | None:
         """The answer at a place, or at a second one where the first is late and the expert hedges."""

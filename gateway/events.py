@@ -39,6 +39,11 @@ class EventSplitter:
         if len(self._buffer) > MAX_EVENT_BYTES:
             raise EventTooLargeError
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is left of what came: the next byte begins an event."""
+        return not self._buffer
+
     def rest(self) -> bytes:
         """What came after the last complete event."""
         return bytes(self._buffer)
@@ -73,6 +78,12 @@ class StreamReader(Protocol):
 
     def read(self, event: bytes) -> bool:
         """Learn from an event; returns whether it is a usage chunk that a client may not have asked for."""
+
+    def is_plain(self, chunk: bytes) -> bool:
+        """Whether `chunk` is whole events that say nothing but more of what was begun: nothing is to be learnt from them.
+
+        May be False where it is so all the same; to be asked only where an event begins.
+        """
 
 
 class _Delta(msgspec.Struct):
@@ -138,6 +149,22 @@ class ChunkReader:
             self.failed = True
         return self._read_choices(chunk) and with_usage
 
+    def is_plain(self, chunk: bytes) -> bool:
+        """Of one choice, in the spelling of vLLM. Keys are looked for as bytes: inside of a text their quotes would be escaped."""
+        if not (self.content and self._one and chunk.startswith(b"data: {") and chunk.endswith(b"}\n\n")):
+            return False
+        events = chunk.count(b"\n\n")
+        return (
+            chunk.count(b"\n") == 2 * events
+            and chunk.count(b"data: {") == events == chunk.count(b'"finish_reason":null')
+            and chunk.count(b'"index":') == events == chunk.count(b'"index":0')
+            and not (b'"error"' in chunk or b"\r" in chunk or (b'"usage"' in chunk and _USAGE.search(chunk)))
+        )
+
+    @property
+    def _one(self) -> bool:
+        return len(self._begun) == 1 and 0 in self._begun
+
     def _read_choices(self, chunk: _Chunk) -> bool:
         for choice in chunk.choices or ():
             self.content = self.content or _says_something(choice)
@@ -188,6 +215,9 @@ class ResponseReader:
             self.content = True
         return False
 
+    def is_plain(self, chunk: bytes) -> bool:
+        return False
+
 
 class _MessageEvent(msgspec.Struct):
     type: str = ""
@@ -218,4 +248,7 @@ class MessageReader:
             self.content = self.content or kind == "message_delta"
         elif kind == "content_block_delta":
             self.content = True
+        return False
+
+    def is_plain(self, chunk: bytes) -> bool:
         return False

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -98,21 +97,20 @@ class Exchange:
             attempt.outcome = outcome
             attempt.seconds = time.perf_counter() - attempt.started
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Time inside is spent waiting for others, the upstream or a slow client, and is no overhead of ours.
+    def waiting(self) -> Exchange:
+        """Time inside `with exchange.waiting():` is spent waiting for others, the upstream or a slow client, and is no overhead
+        of ours. Two attempts at once wait at the same time: what overlaps counts once."""
+        return self
 
-        Two attempts at once wait at the same time: what overlaps counts once.
-        """
+    def __enter__(self) -> None:
         if not self._waiting:
             self._waiting_since = time.perf_counter()
         self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-            if not self._waiting:
-                self.waited += time.perf_counter() - self._waiting_since
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self.waited += time.perf_counter() - self._waiting_since
 
     def answered_by(self, attempt: Attempt | None) -> None:
         """Of two attempts at once this one answered: it stands last, as the one that a request ends with does."""

@@ -10,7 +10,8 @@ from enum import Enum
 from gateway.errors import Shape
 from gateway.events import EventSplitter, EventTooLargeError
 from gateway.exchange import Exchange, Outcome
-from gateway.requests.base import Wire
+from gateway.patience import Patience
+from gateway.requests.base import Translator, Wire
 from gateway.upstreams.base import UpstreamError
 from router.experts import Expert
 
@@ -50,6 +51,7 @@ class Relay:
         started = time.perf_counter()
         self._first_by, self._deadline = started + self._timeouts.first_byte, started + self._timeouts.total
         self._pending: asyncio.Task[bytes | None] | None = None
+        self._patience = Patience()
 
     async def first(self) -> None:
         """Read until the expert has said something, and hold it. Raises UpstreamError: another may still be asked.
@@ -85,13 +87,15 @@ class Relay:
                     self._taken(held_back)
         except UpstreamError as error:
             # What breaks off behind the end of the answer took nothing from the client.
-            self.outcome = Outcome.OK if self._reader.ended else error.outcome
+            unreadable = self._translator is not None and self._translator.failed
+            self.outcome = Outcome.OK if self._reader.ended and not unreadable else error.outcome
         else:
             self.outcome = self._verdict()
         yield self._last()
 
     def close(self) -> None:
         """Stop waiting for the expert. May be called twice."""
+        self._patience.close()
         if self._pending is not None:
             self._pending.cancel()
             self._pending.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -115,15 +119,20 @@ class Relay:
 
     def _digest(self, chunk: bytes) -> bytes:
         """Read the events that `chunk` completes; returns those to pass on, none from a failure on."""
-        passed = []
         reader, translator = self._reader, self._translator
+        if translator is None and self._splitter.empty and reader.is_plain(chunk):
+            self._exchange.token()
+            return chunk
+        passed = []
         try:
             for event in self._splitter.feed(chunk):
                 final_usage = reader.read(event)
                 if reader.failed:
                     break
-                if not (final_usage and self._hide_usage):
-                    passed.append(translator.feed(event) if translator else event)
+                if translator is not None:
+                    passed.append(self._translated(translator, event))
+                elif not (final_usage and self._hide_usage):
+                    passed.append(event)
         except EventTooLargeError:
             raise UpstreamError(Outcome.STREAM_ERROR, "it sent an event that has no end") from None
         if reader.content and (reader.ended or not reader.failed):
@@ -133,6 +142,12 @@ class Relay:
                 self._on_first()
         return b"".join(passed)
 
+    def _translated(self, translator: Translator, event: bytes) -> bytes:
+        told = translator.feed(event)
+        if translator.failed:  # what it says of that is said by us, as of every failure
+            raise UpstreamError(Outcome.STREAM_ERROR, "it sent an event that cannot be read")
+        return told
+
     async def _next(self) -> bytes | _Silence | None:
         """The next chunk, None at the end. Raises UpstreamError where it does not come in time."""
         now = time.perf_counter()
@@ -141,7 +156,7 @@ class Relay:
             if self._heartbeat is not None:
                 return await self._next_or_beat(max(0.0, seconds), self._heartbeat)
             try:
-                async with asyncio.timeout(max(0.0, seconds)):
+                with self._patience(seconds):
                     return await anext(self._chunks, None)
             except TimeoutError:
                 raise _late() from None

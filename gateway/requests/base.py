@@ -15,6 +15,10 @@ from router.experts import Expert
 class Translator(Protocol):
     """Turns the stream of one dialect into that of another, event by event."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether an event could not be read; the client was told so."""
+
     def feed(self, event: bytes) -> bytes:
         """What the client gets for a complete event of the expert's; may be empty."""
 

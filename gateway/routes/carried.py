@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 
 from gateway.asgi import (
     ClientGoneError,
@@ -25,6 +25,7 @@ from gateway.attempt import Answer, Ask
 from gateway.deciding import decision_headers
 from gateway.errors import ANTHROPIC, GatewayError
 from gateway.exchange import CLIENT_CLOSED_REQUEST, Exchange, Outcome, Phase
+from gateway.patience import Patience
 from gateway.relay import Relay
 from gateway.requests.base import ModelRequest
 from gateway.requests.chat import Chat
@@ -106,12 +107,19 @@ class Carried:
         ask = Ask(request, _headers_up(headers), _session(headers) or request.session)
         with closing(await state.dispatcher.answer(exchange, ask, exchange.decision)) as answer:
             if answer.relay is None:
-                with _to_client(exchange):
-                    async with asyncio.timeout(self._client_seconds):
-                        await respond(send, answer.status, answer.headers | self._headers(exchange), answer.body)
+                await self._whole(exchange, answer, send)
             else:
                 await self._streamed(exchange, answer, answer.relay, send)
         exchange.finish(answer.outcome, answer.status)
+
+    async def _whole(self, exchange: Exchange, answer: Answer, send: Send) -> None:
+        """A client that does not take it is gone; the time that a slow one takes is no overhead of ours."""
+        try:
+            with exchange.waiting():
+                async with asyncio.timeout(self._client_seconds):
+                    await respond(send, answer.status, answer.headers | self._headers(exchange), answer.body)
+        except TimeoutError:
+            raise ClientGoneError from None
 
     def _headers(self, exchange: Exchange) -> dict[str, str]:
         """Anthropic's clients look for the request's id under a name of their own."""
@@ -123,10 +131,13 @@ class Carried:
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         await start(send, answer.status, answer.headers | headers | self._headers(exchange))
         exchange.phase = Phase.STREAMING
-        async for chunk in relay.rest():
-            with _to_client(exchange):
-                async with asyncio.timeout(self._client_seconds):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        with closing(Patience()) as patience:
+            async for chunk in relay.rest():
+                try:
+                    with exchange.waiting(), patience(self._client_seconds):
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                except TimeoutError:
+                    raise ClientGoneError from None
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -142,16 +153,6 @@ def _session(headers: Mapping[bytes, bytes]) -> str | None:
     """The name that the client gave the conversation."""
     given = headers.get(SESSION)
     return given.decode("latin-1")[:MAX_SESSION] if given else None
-
-
-@contextmanager
-def _to_client(exchange: Exchange) -> Iterator[None]:
-    """While the client takes what it is sent: a slow one is no overhead of ours. Raises ClientGoneError where it does not."""
-    try:
-        with exchange.waiting():
-            yield
-    except TimeoutError:
-        raise ClientGoneError from None
 
 
 def _outcome(exchange: Exchange, error: GatewayError) -> Outcome:

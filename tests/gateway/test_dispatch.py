@@ -20,6 +20,7 @@ from gateway.exchange import Exchange, Outcome, Phase
 from gateway.pool import Pool
 from gateway.requests.chat import Chat
 from gateway.requests.embedding import Embedding
+from gateway.requests.message import MessageRequest
 from gateway.serves import Serves
 from gateway.usage import Usage
 from tests.fakes.memory import (
@@ -521,6 +522,27 @@ async def test_retries_at_one_expert_are_bounded_whatever_the_traffic() -> None:
         assert await house.whole() == (200, WHOLE)  # nobody is turned away: the next expert is no retry
     at_one = sum(name.startswith("one") for name in house.upstream.asked)
     assert 100 + RESERVE - 5 <= at_one <= 100 * (1 + SHARE) + RESERVE + 5
+
+
+async def test_what_cannot_be_put_into_an_expert_s_words_goes_to_one_that_speaks_the_request_s_own() -> None:
+    answer = b'{"type": "message", "content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}'
+    experts = {"one": {"endpoints": ["chat"]}, "two": {"endpoints": ["chat"]}, "three": {"endpoints": ["messages"]}}
+    body = {
+        "messages": [{"role": "user", "content": "x"}],
+        "max_tokens": 5,
+        "tools": [{"type": "web_search_20250305", "name": "w"}],
+    }
+    request = MessageRequest.parse(json.dumps(body).encode())
+    house = House({"one-0": WELL, "two-0": WELL, "three-0": answers(answer)}, experts=experts)
+    with closing(await house.dispatcher.answer(house.exchange, Ask(request), house.decision)) as got:
+        assert (got.status, got.body) == (200, answer)
+    assert house.upstream.asked == ["three-0"]
+    assert [outcome for _, outcome in house.outcomes()] == [Outcome.CLIENT_ERROR, Outcome.OK]
+    house = House({"one-0": WELL}, experts=experts)
+    with closing(await house.dispatcher.answer(house.exchange, Ask(request), house.decision)) as got:
+        assert got.status == 400
+        assert json.loads(got.body)["error"]["type"] == "invalid_request_error"
+        assert "tools[0]" in json.loads(got.body)["error"]["message"]
 
 
 @pytest.mark.parametrize(("model", "asked"), [("one", ["one-0", "two-0"]), ("other", ["one-0"])])

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import OPENAI
+from gateway.errors import ANTHROPIC, OPENAI
 from gateway.events import MAX_EVENT_BYTES
 from gateway.exchange import Exchange, Outcome
 from gateway.relay import HEARTBEAT, Relay
 from gateway.requests.chat import Chat
+from gateway.requests.message import MessageRequest
 from gateway.upstreams.base import UpstreamError
 from gateway.usage import Usage
 from router.experts import Expert, Timeouts, Upstream
@@ -290,3 +291,30 @@ async def test_what_is_waited_for_is_given_up_when_the_relay_is_closed() -> None
     relay.close()
     await asyncio.sleep(0)
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+def translated(*steps: Step) -> Relay:
+    """A chat stream for a client that asked for a message."""
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "stream": True}
+    wire = MessageRequest.parse(json.dumps(body).encode()).wires["chat"]
+    expert = Expert(model="m", domains={"code": 1}, upstream=EMBEDDED)
+    return Relay(FakeReply(*steps).chunks(), Exchange("r", "messages", stream=True), wire, ANTHROPIC, expert)
+
+
+async def test_a_translated_stream_ends_as_the_client_s_dialect_ends() -> None:
+    relay = translated(*ANSWER)
+    got = b"".join(await carried(relay))
+    assert got.startswith(b"event: message_start\n")
+    assert got.rstrip().endswith(b'data: {"type":"message_stop"}')
+    assert relay.outcome is Outcome.OK
+    assert b"chatcmpl" not in got
+
+
+@pytest.mark.parametrize("bad", [b'data: {"choices": "none"}\n\n', ERROR_EVENT])
+async def test_what_cannot_be_translated_is_one_error_event_and_counted(bad: bytes) -> None:
+    relay = translated(ROLE, WORDS[0], bad, STOP, DONE)
+    got = b"".join(await carried(relay))
+    assert got.count(b"event: error\n") == 1
+    assert b"message_stop" not in got
+    assert b"10.0.0.5" not in got
+    assert relay.outcome is Outcome.STREAM_ERROR

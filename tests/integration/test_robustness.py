@@ -100,7 +100,8 @@ def test_an_error_that_comes_as_an_answer_moves_on(start: Start, servers: list[F
 
 def test_turns_go_by_weight(start: Start, servers: list[FakeServer]) -> None:
     both = f"[{servers[0].url}, {{url: {servers[1].url}, weight: 4}}]"
-    gateway = start(experts_yaml(servers[0]).replace(f"[{servers[0].url}]", both))
+    text = experts_yaml(servers[0], expert_extra="    affinity: none")
+    gateway = start(text.replace(f"[{servers[0].url}]", both))
     for _ in range(10):
         ask(gateway.url, model="one")
     assert [len(server.requests) for server in servers[:2]] == [2, 8]

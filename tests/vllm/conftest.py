@@ -56,6 +56,7 @@ def vllm_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmWorker
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("vllm") / "vllm.log"
     command = [str(ROOT / "deploy/vllm-cpu/serve.sh"), str(model), str(port), "smollm2"]
+    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--shutdown-timeout", "20"]
     with log.open("wb") as out:
         process = subprocess.Popen(
             command,

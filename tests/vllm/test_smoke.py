@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -92,7 +94,7 @@ def test_a_prompt_beyond_vllms_window_goes_to_a_larger_one_and_beyond_all_is_the
     def ask(words: int) -> httpx.Response:
         messages = [{"role": "user", "content": "ab " * words}]
         body = {"model": "coder", "max_tokens": 4, "messages": messages}
-        return httpx.post(f"{client.base_url}chat/completions", json=body, timeout=90)
+        return httpx.post(f"{client.base_url}chat/completions", json=body, timeout=300)
 
     assert ask(2500).headers["x-moe-expert"] == "general"
     overflow = ask(5000)
@@ -100,11 +102,27 @@ def test_a_prompt_beyond_vllms_window_goes_to_a_larger_one_and_beyond_all_is_the
     assert "context" in overflow.json()["error"]["message"]
 
 
-def test_when_vllm_dies_the_fallback_answers(client: OpenAI, vllm_worker: VllmWorker) -> None:
-    vllm_worker.stop()
-    raw = client.chat.completions.with_raw_response.create(
-        model="auto", messages=[{"role": "user", "content": CODE}], max_tokens=8
+def test_a_worker_that_drains_ends_what_it_runs_takes_nothing_new_and_then_the_fallback_answers(
+    client: OpenAI, gateway: Command, vllm_worker: VllmWorker
+) -> None:
+    def ask() -> str:
+        raw = client.chat.completions.with_raw_response.create(
+            model="auto", messages=[{"role": "user", "content": CODE}], max_tokens=8
+        )
+        assert raw.parse().choices[0].message.content
+        return str(raw.headers["x-moe-expert"])
+
+    assert ask() == "coder"
+    stream = client.chat.completions.create(
+        model="coder", messages=[{"role": "user", "content": "Count."}], stream=True, max_tokens=60
     )
-    assert raw.headers["x-moe-expert"] == "general"
-    assert raw.headers["x-moe-reason"] == "fallback"
-    assert raw.parse().choices[0].message.content
+    chunks = iter(stream)
+    next(chunks)
+    vllm_worker.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert ask() == "general"  # while /health says that all is well
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] in ("length", "stop")
+    (replica,) = httpx.get(f"{gateway.url}/admin/experts").json()["coder"]["replicas"]
+    assert replica["state"] in ("draining", "down")
+    vllm_worker.process.wait(30)
+    assert ask() == "general"
