@@ -1,0 +1,198 @@
+"""`serve --processes N` as the command that users start: shared work, exact sums, replaced processes, an orderly end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.fakes.upstream import FakeServer, chunk, fake_server, silent, streams, usage_chunk, well
+from tests.integration.conftest import ROOT, Command, metric, serve
+
+WORDS = 40
+STREAM = (*(chunk({"content": "word "}) for _ in range(WORDS)), chunk({}, "stop"), usage_chunk(), b"data: [DONE]\n\n")
+BODY = {"model": "one", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture
+def expert() -> Iterator[FakeServer]:
+    with fake_server() as made:
+        yield made
+
+
+@pytest.fixture
+def config(expert: FakeServer, tmp_path: Path) -> Path:
+    path = tmp_path / "experts.yaml"
+    price = {"input": 1.0, "output": 2.0}
+    experts = {"one": {"model": "m", "domains": ["general"], "upstream": {"vllm": [expert.url]}, "price": price}}
+    path.write_text(json.dumps({"version": 1, "experts": experts}))
+    return path
+
+
+def until(condition: Callable[[], bool], within: float = 20.0) -> bool:
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        try:
+            if condition():
+                return True
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    return condition()
+
+
+def processes(command: Command) -> list[psutil.Process]:
+    children = psutil.Process(command.process.pid).children()
+    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in alive if "gateway.dataplane" in child.cmdline()]
+
+
+def ask(command: Command, model: str = "one") -> int:
+    """One request on a connection of its own, which any of the processes may get."""
+    body = {**BODY, "model": model, "max_tokens": 1}
+    return httpx.post(f"{command.url}/v1/chat/completions", json=body, timeout=30).status_code
+
+
+def told(command: Command, name: str, **labels: str) -> float:
+    return metric(httpx.get(f"{command.url}/metrics", timeout=30).text, name, **labels)
+
+
+def events(command: Command) -> list[dict[str, object]]:
+    return [json.loads(line) for line in command.screen if line.startswith("{")]
+
+
+def streaming(command: Command) -> socket.socket:
+    """A stream that has begun."""
+    host, port = command.url.removeprefix("http://").split(":")
+    body = json.dumps({**BODY, "stream": True})
+    connection = socket.create_connection((host, int(port)), timeout=30)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    connection.sendall((head + body).encode())
+    return connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    with connection, connection.makefile("rb") as reader:
+        return reader.read()
+
+
+@pytest.mark.timeout(240)
+def test_what_several_processes_count_is_exact_whoever_dies(config: Path, expert: FakeServer) -> None:
+    with serve("--config", str(config), "--processes", "2") as command, ExitStack() as sockets:
+        assert "2 processes" in "".join(command.screen)
+        both = processes(command)
+        assert len(both) == 2
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(lambda _: ask(command), range(60))) == {200}
+        assert until(lambda: told(command, "moe_requests_total", code="200") == 60)
+        assert told(command, "moe_requests_in_flight") == 0
+        assert told(command, "moe_build_info") == told(command, "moe_replica_up") == 1
+        expert.behaviour = streams(*STREAM, then="hang")
+        held = [streaming(command) for _ in range(16)]  # all at one process: one time in thirty thousand
+        for connection in held:
+            sockets.callback(connection.close)
+        assert until(lambda: told(command, "moe_requests_in_flight") == 16)
+
+        both[0].kill()
+        assert until(
+            lambda: len(processes(command)) == 2 and any(e["event"] == "process replaced" for e in events(command))
+        )
+        survivors = told(command, "moe_requests_in_flight")
+        assert 0 < survivors < 16  # those of the dead one are in flight no more
+        sockets.close()
+        assert until(lambda: told(command, "moe_requests_in_flight") == 0)
+        expert.behaviour = well
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(lambda _: ask(command), range(40))) == {200}
+        ended = 100 + survivors  # what was lost in mid-request is counted by nobody
+        assert until(lambda: told(command, "moe_requests_total", code="200") == ended)
+        assert told(command, "moe_requests_total") == ended
+        assert told(command, "moe_request_duration_seconds_count") == ended
+        assert told(command, "moe_upstream_attempts_total") == ended
+        assert [e["exit"] for e in events(command) if e["event"] == "process died"] == [-9]
+
+        children = processes(command)
+        command.process.kill()
+        gone, alive = psutil.wait_procs(children, timeout=15)
+        assert (len(gone), alive) == (2, [])  # none outlives its parent
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_sigterm_lets_every_stream_end_and_leaves_with_status_0(config: Path, expert: FakeServer, count: str) -> None:
+    expert.behaviour = streams(*STREAM, pause=0.05)
+    arguments = ("--config", str(config), "--processes", count, "--drain-delay", "1")
+    with serve(*arguments) as command, httpx.Client(base_url=command.url, timeout=30) as kept:
+        assert kept.get("/ready").status_code == 200
+        open_streams = [streaming(command) for _ in range(6)]
+        assert until(lambda: len(expert.requests) == 6)
+        command.process.send_signal(signal.SIGTERM)
+        assert until(lambda: httpx.get(f"{command.url}/ready").json()["status"] == "draining", within=1.0)
+        late = kept.get("/ready")
+        assert (late.status_code, late.headers["connection"]) == (503, "close")
+        for answer in map(rest, open_streams):
+            assert answer.count(b'"word "') == WORDS
+            assert answer.endswith(b"0\r\n\r\n")
+        assert command.process.wait(10) == 0
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{command.url}/health")
+    assert [e["outcome"] for e in events(command) if e["event"] == "request"] == ["ok"] * 6
+    assert list((config.parent / ".moe-gateway").glob("metrics-*")) == []
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_is_launched_once_and_every_process_learns_where_its_successor_is(tmp_path: Path) -> None:
+    config = tmp_path / "experts.yaml"
+    expert = {"model": "m", "domains": ["general"], "upstream": {"embedded": "smollm2"}, "price": {"input": 1.0, "output": 2.0}}
+    config.write_text(json.dumps({"version": 1, "experts": {"one": expert}}))
+    with serve("--config", str(config), "--processes", "2") as command:
+        assert {ask(command) for _ in range(8)} == {200}
+        (worker,) = command.worker_pids()
+        assert psutil.Process(worker).ppid() == command.process.pid
+        os.kill(worker, signal.SIGKILL)
+        assert until(lambda: [ask(command) for _ in range(12)] == [200] * 12, within=60)
+        (successor,) = command.worker_pids()
+        assert successor != worker
+    assert command.process.returncode == 0
+    assert not psutil.pid_exists(successor)
+
+
+def test_a_second_signal_does_not_wait(config: Path, expert: FakeServer) -> None:
+    expert.behaviour = silent
+    with serve("--config", str(config), "--processes", "2", "--drain-seconds", "60") as command:
+        open_requests = [streaming(command) for _ in range(4)]
+        assert until(lambda: len(expert.requests) == 4)
+        began = time.monotonic()
+        command.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert command.process.poll() is None
+        command.process.send_signal(signal.SIGINT)
+        assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in map(rest, open_requests))
+        assert command.process.wait(10) == 0
+        assert time.monotonic() - began < 15
+    assert [e["outcome"] for e in events(command) if e["event"] == "request"] == ["cancelled"] * 4
+
+
+def test_a_process_that_cannot_start_ends_them_all(config: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    (state / "router").mkdir(parents=True)
+    (state / "router" / "manifest.json").write_text("{")
+    command = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", "--processes", "2"]
+    done = subprocess.run(
+        [*command, "--config", str(config), "--state", str(state)],
+        cwd=ROOT, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "moe-gateway train" in done.stderr
+    assert done.stderr.count("\n") == 1
