@@ -176,7 +176,9 @@ def _connection_failure(chain: Sequence[BaseException]) -> UpstreamError | None:
         return UpstreamError(Outcome.TIMEOUT, "it did not answer in time")
     if names & {"ConnectError", "ClientConnectorError", "ProxyError", "UnsupportedProtocol"}:
         return UpstreamError(Outcome.CONNECT_ERROR, "it could not be reached")
-    if names & {"TransportError", "ClientConnectionError", "ClientPayloadError"}:
+    if "ClientPayloadError" in names:
+        return UpstreamError(Outcome.TRUNCATED, "its answer broke off")
+    if names & {"TransportError", "ClientConnectionError"}:
         return UpstreamError(Outcome.CONNECT_ERROR, "the connection failed", reset=True)
     return None
 
