@@ -69,7 +69,7 @@ def serve(
     """
     settings = Settings(
         config=config,
-        host=host,
+        host=host.strip("[]"),
         port=port,
         uds=uds,
         uds_mode=_mode(uds_mode),

@@ -79,6 +79,13 @@ def test_listening_to_others_without_a_key_is_refused_with_what_to_do(host: str)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", EVERYWHERE])
+def test_only_this_machine_reaches_a_unix_socket(host: str) -> None:
+    check_exposure(Settings(host=host, uds=Path("x.sock")))
+    with pytest.raises(SettingsError, match="MOE_GATEWAY_KEYS=name:key"):
+        check_exposure(Settings(uds=Path("x.sock"), protect_metrics=True))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", EVERYWHERE])
 def test_metrics_cannot_be_protected_where_there_is_no_key_to_ask_for(host: str) -> None:
     with pytest.raises(SettingsError, match="MOE_GATEWAY_KEYS=name:key"):
         check_exposure(Settings(host=host, protect_metrics=True))
