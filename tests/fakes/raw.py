@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -107,8 +108,8 @@ def _head(status: int, headers: Mapping[str, str]) -> bytes:
 
 
 @contextmanager
-def raw_server(behaviour: RawBehaviour) -> Iterator[RawServer]:
-    """A RawServer in a thread of its own."""
+def raw_server(behaviour: RawBehaviour, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
+    """A RawServer in a thread of its own, behind TLS where there is a context for it."""
     loop = asyncio.new_event_loop()
     server = RawServer(0, behaviour)
 
@@ -121,7 +122,7 @@ def raw_server(behaviour: RawBehaviour) -> Iterator[RawServer]:
             server.open -= 1
             writer.close()
 
-    listener = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0))
+    listener = loop.run_until_complete(asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls))
     server.port = listener.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

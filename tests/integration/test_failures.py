@@ -30,8 +30,8 @@ AT_ONCE = ("gateway-drain",)  # scenes that ask for a stream and for a whole ans
 
 @pytest.fixture(scope="module")
 def gateway_stage(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with servers() as (raw, good), dead_ends() as (refused, deaf):
-        router = Router(parse_experts(experts_yaml(raw, good, refused, deaf)), artifact)
+    with servers() as (raw, good, strange), dead_ends() as (refused, deaf):
+        router = Router(parse_experts(experts_yaml(raw, good, strange, refused, deaf)), artifact)
         state = tmp_path_factory.mktemp("state")
         settings = Settings(health_interval=3600.0, client_seconds=1.0, state=state)
         # One client: to make one takes longer than most rows.

@@ -139,6 +139,7 @@ REFUSALS: dict[str, Play] = {
     "refused": always(RESET, "refused"),
     "dns": always(RESET, "dns"),
     "tls": always(RESET, "tls"),
+    "tls-unknown": always(RESET, "strange"),
     "connect-timeout": always(RESET, "deaf"),
     "reset-fresh": Play(lambda stream: RESET, attempts=2),
     "no-headers-stream": always(HANGS, "brisk"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import httpx
+import trustme
 
 from router.artifact import Artifact
 from tests.fakes.dialects import CHAT, DIALECTS
@@ -70,7 +72,7 @@ class Stage:
 
     def probed(self) -> None:
         """Wait for the probe with which the health loop begins, at most 3 s: its verdict on the dead ends is to be forgotten."""
-        dead = [self.gateway.state.pool.replicas[expert][0] for expert in ("refused", "dns", "tls", "deaf")]
+        dead = [self.gateway.state.pool.replicas[expert][0] for expert in ("refused", "dns", "tls", "strange", "deaf")]
         for replica in dead:
             replica.up = None
         until = time.monotonic() + 3
@@ -98,7 +100,7 @@ class Stage:
         self.good.calls.clear()
 
 
-def experts_yaml(raw: RawServer, good: RawServer, refused: int, deaf: int) -> str:
+def experts_yaml(raw: RawServer, good: RawServer, strange: RawServer, refused: int, deaf: int) -> str:
     """Each way of failing as an expert that stands alone and as one that has `good` behind it."""
     ways = {
         "raw": (raw.url, PATIENT),
@@ -106,6 +108,7 @@ def experts_yaml(raw: RawServer, good: RawServer, refused: int, deaf: int) -> st
         "refused": (f"http://127.0.0.1:{refused}/v1", PATIENT),
         "dns": ("http://worker.invalid:80/v1", PATIENT),
         "tls": (raw.url.replace("http:", "https:"), PATIENT),
+        "strange": (strange.url.replace("http:", "https:"), PATIENT),
         "deaf": (f"http://127.0.0.1:{deaf}/v1", BRISK),
         "beating": (raw.url, "{connect: 5s, first_byte: 900ms, idle: 5s, total: 20s}\n    heartbeat: 100ms"),
     }
@@ -156,10 +159,12 @@ def dead_ends() -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def servers() -> Iterator[tuple[RawServer, RawServer]]:
-    """One that is told what to do, and one that answers well."""
-    with raw_server(well) as raw, raw_server(well) as good:
-        yield raw, good
+def servers() -> Iterator[tuple[RawServer, RawServer, RawServer]]:
+    """One that is told what to do, one that answers well, and one that does so behind a certificate that nobody knows."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    with raw_server(well) as raw, raw_server(well) as good, raw_server(well, tls) as strange:
+        yield raw, good, strange
 
 
 async def well(call: Call) -> Then:
