@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.outliers import LEAST_SECONDS, MOST_SLOW, SLOW_RATIO, WELL_RATIO, judge
+from gateway.outliers import LEAST_SECONDS, SLOW_RATIO, WELL_RATIO, judge
 from gateway.replica import FIRST_TOKEN_SECONDS, FIRST_TOKENS_KEPT, LEAST_FIRST_TOKENS, Replica
 from gateway.upstreams.base import FixedAddress
 
@@ -31,6 +31,11 @@ def test_one_much_slower_than_its_siblings_is_slow_and_told_of_once() -> None:
     assert slow(replicas) == [1]
     assert list(judge(replicas, NOW)) == []
     assert slow(replicas) == [1]
+
+
+def test_one_not_so_much_slower_is_not() -> None:
+    replicas = replicas_with(SLOW_RATIO - 0.1, 1.0, 1.0)
+    assert list(judge(replicas, NOW)) == []
 
 
 def test_one_of_two_may_be_slow() -> None:
@@ -68,25 +73,21 @@ def test_a_slow_one_of_which_nothing_is_known_any_more_is_tried_as_any_other() -
     assert slow(replicas) == []
 
 
-def test_of_several_the_slowest_are_slow_as_far_as_there_is_room() -> None:
+def test_of_several_those_are_slow_that_are_so_beside_the_others() -> None:
     replicas = replicas_with(0.1, 5.0, 0.1, 9.0, 7.0, 0.1, 0.1)
-    assert list(judge(replicas, NOW)) == [replicas[3], replicas[4], replicas[1]]
-    replicas = replicas_with(0.1, 5.0, 0.1, 9.0, 0.1)
-    replicas[0].slow = True  # well again, and so it takes no room
-    assert list(judge(replicas, NOW)) == [replicas[3], replicas[1]]
+    assert list(judge(replicas, NOW)) == [replicas[1], replicas[3], replicas[4]]
+    replicas = replicas_with(5.0, 5.0, 0.1, 9.0, 7.0)  # most are: it is the quick one that is odd
+    assert list(judge(replicas, NOW)) == []
 
 
 @given(st.lists(st.none() | st.floats(0, 60), min_size=1, max_size=8), st.lists(st.booleans(), min_size=8, max_size=8))
-def test_never_more_than_the_most_are_slow_and_never_the_quickest(
-    medians: list[float | None], before: list[bool]
-) -> None:
+def test_never_more_than_half_are_slow_and_never_the_quickest(medians: list[float | None], before: list[bool]) -> None:
     replicas = replicas_with(*medians)
     for replica, was in zip(replicas, before, strict=False):
         replica.slow = was
     were = set(slow(replicas))
     became = list(judge(replicas, NOW))
-    new = set(slow(replicas)) - were
-    assert {replicas[i] for i in new} == set(became)
-    assert not new or len(slow(replicas)) <= MOST_SLOW * len(replicas)
+    assert {replicas[i] for i in set(slow(replicas)) - were} == set(became)
     known = [seconds for seconds in medians if seconds is not None]
+    assert 2 * len(slow(replicas)) <= len(known)
     assert all(medians[i] is not None and medians[i] != min(known) for i in slow(replicas))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from itertools import pairwise
 from random import Random
@@ -388,6 +389,19 @@ def test_those_who_wait_are_woken_when_a_replica_has_cooled_down() -> None:
 
     with asyncio.Runner(loop_factory=SkippingLoop) as runner:
         runner.run(test())
+
+
+def test_nobody_looks_again_and_again_while_all_are_merely_full() -> None:
+    async def test() -> None:
+        pool = pool_of(wait=60.0)
+        taken(pool)
+        with pytest.raises(NoPlaceError):
+            await pool.wait(["coder"])
+
+    began = time.monotonic()
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:  # it skips only what it has nothing to do in
+        runner.run(test())
+    assert time.monotonic() - began < 40
 
 
 async def test_those_who_wait_are_woken_when_a_probe_finds_a_replica_well() -> None:
