@@ -7,13 +7,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.fakes.dialects import CHAT, TEXT, event
-from tests.fakes.raw import END, RawServer, piece, raw_server, sends, stream_head, whole
+from tests.fakes.raw import END, RawBehaviour, RawServer, piece, raw_server, sends, stream_head, whole
 from tests.fakes.upstream import USAGE, FakeServer
 from tests.integration.conftest import Running, Start
 from tests.integration.failures.endpoints import HELLO
@@ -60,6 +61,33 @@ def test_a_client_that_leaves_while_the_connection_is_still_made_leaves_nothing_
             assert gateway.settled("moe_requests_in_flight", 1)
         assert gateway.settled("moe_client_disconnects_total", 1, phase="waiting")
         assert gateway.settled("moe_requests_in_flight", 0)
+
+
+SPEAKS = sends(stream_head(), piece(CHAT.begin + CHAT.half), then="hang")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "stream", "heard"),
+    [(HANGS, False, b""), (HANGS, True, b""), (SPEAKS, True, b"half")],
+    ids=["whole", "before the first token", "in mid-stream"],
+)
+def test_a_client_that_leaves_frees_the_expert_within_a_tenth_of_a_second(
+    start: Start, raw: RawServer, behaviour: RawBehaviour, stream: bool, heard: bytes
+) -> None:
+    """The median of some: one of them may meet a busy machine."""
+    raw.behaviour = behaviour
+    gateway = start(experts(one=raw.url))
+    seconds = []
+    for _ in range(9):
+        with send(gateway, stream=stream) as client:
+            assert raw.until(lambda server: server.held == 1)
+            received = b""
+            while heard not in received:
+                received += client.recv(4096)
+            began = time.monotonic()
+        assert raw.until(lambda server: server.held == 0)
+        seconds.append(time.monotonic() - began)
+    assert median(seconds) < 0.1
 
 
 def test_usage_told_on_every_chunk_is_counted_once(start: Start, raw: RawServer) -> None:
