@@ -7,13 +7,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from gateway import __version__
-from gateway.asgi import request_id
+from gateway.asgi import ASGIApp, Receive, Scope, Send, request_id
 from gateway.errors import GatewayError, InternalError, MethodError, NotFoundError, shape_of
 from gateway.generation import Generation
 from gateway.guard import Guard
@@ -31,13 +32,30 @@ from router.routing import Router
 log = logging.getLogger("moe_gateway")
 
 
+class Gateway(FastAPI):
+    """FastAPI, and before it the endpoints that carry bytes: its middleware and routing would cost them more than they take
+    themselves, and wrap every piece of a stream. `hot` has them by path."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.hot: dict[str, ASGIApp] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hot = self.hot.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if hot is None:
+            await super().__call__(scope, receive, send)
+        else:
+            scope["app"] = self
+            await hot(scope, receive, send)
+
+
 def create_app(
     settings: Settings,
     router: Router,
     on_ready: Callable[[GatewayState], None] | None = None,
     workers: Mapping[str, Worker | LentWorker] | None = None,
     share: tuple[int, int] = (0, 1),
-) -> FastAPI:
+) -> Gateway:
     """The gateway as an ASGI application. `on_ready` is called once workers and upstreams are up.
 
     It launches its workers itself unless they are lent to it. `share` is (index, count) of several processes.
@@ -64,7 +82,7 @@ def create_app(
             await asyncio.gather(*(worker.stop() for worker in workers.values()))
 
     # A redirect would name this machine as the client did, which behind a proxy is the wrong scheme for its key.
-    app = FastAPI(
+    app = Gateway(
         title="moe-gateway",
         version=__version__,
         lifespan=lifespan,
@@ -82,7 +100,9 @@ def create_app(
         first, partial(Generation, settings, metrics=metrics, workers=workers, share=share), serve
     )
     for path, kind in KINDS.items():
-        app.router.routes.append(Route(path, Carried(kind, settings), methods=["POST"]))
+        carried = Carried(kind, settings)
+        app.router.routes.append(Route(path, carried, methods=["POST"]))
+        app.hot[path] = Guard(carried, settings)
     for module in (models, routing, ops, admin):
         app.include_router(module.routes)
     app.add_exception_handler(GatewayError, _gateway_error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -20,6 +20,7 @@ DURATION = (*(0.01 * 2**i for i in range(16)), 600.0)
 OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 ROUTING = (0.00001, 0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 CONFIDENCE = tuple(i / 20 for i in range(1, 21))
+F = TypeVar("F", Counter, Gauge, Histogram)
 GaugeMode = Literal["livemax", "livesum", "mostrecent"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -64,6 +65,7 @@ class Metrics:
 
     def __init__(self, baseline: tuple[str, Price] | None = None) -> None:
         self.registry = CollectorRegistry()
+        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._baseline = baseline
         r = self.registry
         self.requests = Counter(
@@ -210,21 +212,29 @@ class Metrics:
         self.refresh()
         return metricfiles.exposition() if metricfiles.shared() else generate_latest(self.registry)
 
+    def _of(self, family: F, *labels: str) -> F:
+        """The child of a family: looked up here, since the family itself would take a lock and make the labels anew."""
+        key = (family, labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = family.labels(*labels)
+        return child
+
     def observe(self, exchange: Exchange) -> None:
         """Count one finished exchange."""
         expert = exchange.expert_id or NONE
         decision = exchange.decision
         domain = decision.scores.domain if decision and decision.scores else NONE
-        self.requests.labels(exchange.endpoint, expert, domain, str(exchange.status)).inc()
-        self.duration.labels(exchange.endpoint, expert).observe(exchange.seconds)
-        self.overhead.labels(exchange.endpoint).observe(max(0.0, exchange.seconds - exchange.waited))
+        self._of(self.requests, exchange.endpoint, expert, domain, str(exchange.status)).inc()
+        self._of(self.duration, exchange.endpoint, expert).observe(exchange.seconds)
+        self._of(self.overhead, exchange.endpoint).observe(max(0.0, exchange.seconds - exchange.waited))
         self._observe_decision(exchange)
         self._observe_attempts(exchange)
         self._observe_usage(exchange, expert, domain)
         if exchange.outcome is Outcome.CANCELLED:
-            self.disconnects.labels(exchange.endpoint, exchange.phase).inc()
+            self._of(self.disconnects, exchange.endpoint, exchange.phase).inc()
         elif exchange.phase is Phase.STREAMING and exchange.first_token and exchange.outcome is not Outcome.OK:
-            self.stream_errors.labels(expert, exchange.outcome or NONE).inc()
+            self._of(self.stream_errors, expert, exchange.outcome or NONE).inc()
 
     def _observe_decision(self, exchange: Exchange) -> None:
         decision = exchange.decision
@@ -232,40 +242,40 @@ class Metrics:
             return
         scores = decision.scores
         domain = scores.domain if scores else NONE
-        self.decisions.labels(decision.expert, domain, decision.reason, decision.stage).inc()
-        self.routing.labels(decision.stage).observe(decision.seconds)
+        self._of(self.decisions, decision.expert, domain, decision.reason, decision.stage).inc()
+        self._of(self.routing, decision.stage).observe(decision.seconds)
         if decision.switched:
-            self.switches.labels(decision.switched).inc()
+            self._of(self.switches, decision.switched).inc()
         if scores and decision.stage != "none":
-            self.confidence.labels(scores.domain).observe(scores.confidence)
+            self._of(self.confidence, scores.domain).observe(scores.confidence)
 
     def _observe_attempts(self, exchange: Exchange) -> None:
         for attempt in exchange.attempts:
-            self.attempts.labels(attempt.expert, attempt.replica, attempt.outcome).inc()
+            self._of(self.attempts, attempt.expert, attempt.replica, attempt.outcome or NONE).inc()
         for before, after in zip(exchange.attempts, exchange.attempts[1:], strict=False):
             if before.expert != after.expert:
-                self.fallbacks.labels(before.expert, after.expert, before.outcome).inc()
+                self._of(self.fallbacks, before.expert, after.expert, before.outcome or NONE).inc()
 
     def _observe_usage(self, exchange: Exchange, expert: str, domain: str) -> None:
         usage = exchange.usage
         if exchange.stream and exchange.first_token is not None and exchange.last_token is not None:
-            self.first_token.labels(expert).observe(exchange.first_token - exchange.started)
+            self._of(self.first_token, expert).observe(exchange.first_token - exchange.started)
             if usage and usage.output > 1:
                 spacing = (exchange.last_token - exchange.first_token) / (usage.output - 1)
-                self.per_token.labels(expert).observe(spacing)
+                self._of(self.per_token, expert).observe(spacing)
         answered = usage is not None or (exchange.attempts and exchange.outcome is Outcome.OK)
         if answered and exchange.cost is None:
-            self.unpriced.labels(expert).inc()
+            self._of(self.unpriced, expert).inc()
         if usage is None or exchange.expert is None:
             return
         for kind in ("input", "cached_input", "output", "reasoning"):
-            self.tokens.labels(expert, kind).inc(getattr(usage, kind))
+            self._of(self.tokens, expert, kind).inc(getattr(usage, kind))
         if exchange.cost is None:
             return
-        self.cost.labels(expert, domain).inc(exchange.cost)
+        self._of(self.cost, expert, domain).inc(exchange.cost)
         if self._baseline and not exchange.expert.stand_in:
             name, price = self._baseline
-            self.baseline_cost.labels(name).inc(usage.cost(price))
+            self._of(self.baseline_cost, name).inc(usage.cost(price))
 
 
 def baseline_of(file: ExpertsFile, price: Price | None) -> tuple[str, Price] | None:
