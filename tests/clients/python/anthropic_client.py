@@ -174,11 +174,14 @@ def check_the_request_id_is_where_the_client_looks_for_it() -> None:
     assert error.request_id
 
 
-def check_the_client_retries_as_it_is_told_and_a_bearer_token_is_a_key() -> None:
+def check_the_client_retries_as_it_is_told_and_every_kind_of_key_is_known() -> None:
     messages: Any = [{"role": "user", "content": "fail 429 1 times, anthropic retries"}]
     with_token = client(api_key=None, auth_token=KEY, max_retries=3)
     assert with_token.messages.create(model=FAULTY, max_tokens=9, messages=messages).stop_reason == "end_turn"
     assert len(asked("faulty", "anthropic retries")) == 2
+    older = client(api_key=None, default_headers={"X-Api-Key": KEY}).messages  # the client's own way before 2.x
+    messages = [{"role": "user", "content": "hi"}]
+    assert older.create(model="coder", max_tokens=9, messages=messages).stop_reason == "end_turn"
 
 
 def check_a_client_that_leaves_frees_the_expert() -> None:

@@ -31,6 +31,12 @@ WEATHER_TOOL = {
         "additionalProperties": False,
     },
 }
+BIO = "How do the kidneys regulate blood pressure?"
+# What a client finds wrong with the first answer to it: by itself it belongs to another expert.
+FAULT = """this Python function raises a TypeError, fix the code and add a unit test with pytest:
+def grown_up(person: dict[str, int]) -> bool:
+    return int(person["age"]) >= 18
+"""
 PNG = (  # one red pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )

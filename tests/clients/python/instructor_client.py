@@ -8,9 +8,8 @@ import instructor
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel, field_validator
 
-from tests.clients.python.checks import KEY, URL
+from tests.clients.python.checks import BIO, FAULT, KEY, URL
 
-BIO = "How do the kidneys regulate blood pressure, and how old is the patient?"
 ADA = {"name": "Paris", "age": 7}
 MODES = (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA)
 
@@ -25,7 +24,7 @@ class Adult(Person):
     @classmethod
     def _grown_up(cls, age: int) -> int:
         if age < 18:
-            raise ValueError("this Python code raises: the function needs an int of 18 or more")
+            raise ValueError(FAULT)
         return age
 
 

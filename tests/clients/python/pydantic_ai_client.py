@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_ai import Agent
+from pydantic_ai import Agent, ModelRetry, NativeOutput
+from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from tests.clients.python.checks import KEY, URL
+from tests.clients.python.checks import BIO, FAULT, KEY, URL
 
 
 class Person(BaseModel):
@@ -56,3 +57,29 @@ async def check_a_tool_and_a_typed_answer_go_together() -> None:
         result = await Agent(model, output_type=Person, tools=[get_weather]).run("Weather in Paris?")
         assert result.output.name == "Paris"
         assert result.usage.requests == 2
+
+
+async def check_a_retry_of_a_tool_stays_with_the_expert_that_began() -> None:
+    await _retried(Person)
+
+
+async def check_a_retry_in_the_users_name_stays_with_the_expert_that_began() -> None:
+    await _retried(NativeOutput(Person))
+
+
+async def _retried(output: Any) -> None:
+    """The second answer validates, and comes from the expert of the first."""
+    for model in models():
+        agent: Any = Agent(model, output_type=output, retries=2)
+        agent.output_validator(_grown_up)
+        result = await agent.run(BIO)
+        answers = [message for message in result.all_messages() if isinstance(message, ModelResponse)]
+        assert result.output.age == 42, "the second answer"
+        experts = [answer.model_name for answer in answers]
+        assert experts == ["fake/biologist", "fake/biologist"], experts
+
+
+def _grown_up(person: Person) -> Person:
+    if person.age < 18:
+        raise ModelRetry(FAULT)
+    return person

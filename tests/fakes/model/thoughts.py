@@ -55,7 +55,8 @@ def pieces(text: str, size: int = 5) -> list[str]:
 
 
 def think(asked: Asked) -> Thought:
-    """Calls the next tool, keeps to the schema, answers with what the tools said, or repeats the question."""
+    """Calls the next tool (where it failed, the same again), keeps to the schema, answers with what the tools said, or
+    repeats the question."""
     if tool := _next_tool(asked):
         return Thought(tool=tool, arguments=json.dumps(instance(asked.tools[tool], asked.turns), ensure_ascii=False))
     reasoning = REASONING if "think hard" in asked.text else ""
@@ -71,6 +72,8 @@ def think(asked: Asked) -> Thought:
 def _next_tool(asked: Asked) -> str:
     if asked.choice in asked.tools:
         return asked.choice
+    if asked.called and asked.choice != "none" and asked.results and asked.results[-1].startswith('{"error"'):
+        return asked.called[-1]
     left = [name for name in asked.tools if name not in asked.called]
     if not left or asked.choice == "none" or (asked.results and asked.choice != "required"):
         return ""
