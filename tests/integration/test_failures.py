@@ -16,7 +16,7 @@ from tests.integration.failures.checks import Case
 from tests.integration.failures.endpoints import ENDPOINTS
 from tests.integration.failures.plays import ELSEWHERE, PLAYS, plays_of
 from tests.integration.failures.scenes import SCENES
-from tests.integration.failures.stage import Stage, dead_ends, experts_yaml, servers
+from tests.integration.failures.stage import LONG_SECONDS, Stage, dead_ends, experts_yaml, servers
 from tests.integration.failures.table import rows
 
 ROWS = {row.id: row for row in rows()}
@@ -87,6 +87,7 @@ def test_what_follows_from(stage: Stage, name: str, stream: bool, endpoint: str)
     stage.raw.behaviour = play.behaviour(stream)
     before = stage.metrics()
     response = stage.ask(play.expert, stream, endpoint)
+    assert response.elapsed.total_seconds() < LONG_SECONDS
     books = stage.books(before)
     case.check_client(response)
     case.check_attempts(play.expert, books)

@@ -21,7 +21,11 @@ from tests.integration.failures.endpoints import ENDPOINTS, HELLO
 
 PRICE = {"input": 1.0, "cached_input": 0.5, "output": 2.0}
 PATIENT = "{connect: 5s, first_byte: 10s, idle: 10s, total: 20s}"
-BRISK = "{connect: 300ms, first_byte: 400ms, idle: 300ms, total: 700ms}"
+# Each limit short where the others are not, so that a row shows that it is this one that ends the wait.
+QUICK_TO_CONNECT = "{connect: 300ms, first_byte: 10s, idle: 10s, total: 20s}"
+BRISK = "{connect: 5s, first_byte: 400ms, idle: 300ms, total: 20s}"
+BRIEF = "{connect: 5s, first_byte: 10s, idle: 10s, total: 700ms}"
+LONG_SECONDS = 8  # shorter than the limits that are to play no part
 
 
 @dataclass
@@ -105,11 +109,12 @@ def experts_yaml(raw: RawServer, good: RawServer, strange: RawServer, refused: i
     ways = {
         "raw": (raw.url, PATIENT),
         "brisk": (raw.url, BRISK),
+        "brief": (raw.url, BRIEF),
         "refused": (f"http://127.0.0.1:{refused}/v1", PATIENT),
         "dns": ("http://worker.invalid:80/v1", PATIENT),
         "tls": (raw.url.replace("http:", "https:"), PATIENT),
         "strange": (strange.url.replace("http:", "https:"), PATIENT),
-        "deaf": (f"http://127.0.0.1:{deaf}/v1", BRISK),
+        "deaf": (f"http://127.0.0.1:{deaf}/v1", QUICK_TO_CONNECT),
         "beating": (raw.url, "{connect: 5s, first_byte: 900ms, idle: 5s, total: 20s}\n    heartbeat: 100ms"),
     }
     text = ["version: 1", "experts:", *expert_lines("good", good.url, PATIENT)]
