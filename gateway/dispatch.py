@@ -78,6 +78,9 @@ class Dispatcher:
             wire = self._serves.wire(expert, ask.request)
             if wire is not None and (ask.request.interchangeable or self._experts[expert].model == model):
                 wires[expert] = wire
+        if not wires:  # its server said otherwise just now
+            message = f"{decision.expert} does not serve this at the moment; retry in a moment."
+            raise UpstreamGatewayError(503, message, code="no_expert_available", headers={"retry-after": "1"})
         return Walk(exchange, ask, tuple(wires), wires)
 
     async def _along(self, walk: Walk) -> Answer | None:

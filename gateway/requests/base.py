@@ -79,9 +79,5 @@ class ModelRequest(Protocol):
     def affinity(self) -> bytes:
         """What brings the request back to the replica that knows its beginning; empty where nothing does."""
 
-    @property
-    def session(self) -> str | None:
-        """The name that the request itself gives its conversation."""
-
     def query(self, overrides: Overrides = NO_OVERRIDES) -> Query:
         """What the router is asked."""

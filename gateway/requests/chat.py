@@ -94,11 +94,7 @@ class Chat:
     @cached_property
     def affinity(self) -> bytes:
         """The conversation up to the first time that the user spoke, which every later turn begins with."""
-        return prefix_of(self.fields.messages)
-
-    @property
-    def session(self) -> str | None:
-        return text(self._raw, "prompt_cache_key")
+        return prefix_of(self.fields.messages, self._raw)
 
     def query(self, overrides: Overrides = NO_OVERRIDES) -> Query:
         return replace(
@@ -159,9 +155,9 @@ def _without_developer(messages: Raw) -> Raw:
     return encoded(told)
 
 
-def prefix_of(messages: list[Message]) -> bytes:
-    """The text up to the first message in the user's name, that one included."""
-    texts = []
+def prefix_of(messages: list[Message], raw: Mapping[str, Raw]) -> bytes:
+    """The text up to the first message in the user's name, that one included, and before it the client's prompt_cache_key."""
+    texts = [text(raw, "prompt_cache_key") or ""]
     for message in messages:
         content = message.content
         texts.append(content if isinstance(content, str) else "\n".join(part.text or "" for part in content or ()))

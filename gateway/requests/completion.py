@@ -39,7 +39,6 @@ class Completion:
     endpoint: ClassVar[str] = "completions"
     path = "/completions"
     shape: ClassVar[Shape] = OPENAI
-    session = None
 
     def __init__(self, fields: CompletionFields, raw: Mapping[str, Raw]) -> None:
         self.fields, self._raw = fields, raw

@@ -28,7 +28,6 @@ class Embedding:
     endpoint: ClassVar[str] = "embeddings"
     path = "/embeddings"
     shape: ClassVar[Shape] = OPENAI
-    session = None
     interchangeable = False  # two models' embeddings cannot be compared
     stream = False
     hide_usage = False

@@ -55,7 +55,6 @@ class MessageRequest:
     endpoint: ClassVar[str] = "messages"
     path = "/messages"
     shape: ClassVar[Shape] = ANTHROPIC
-    session = None
     hide_usage = False
     interchangeable = True
 
@@ -89,7 +88,7 @@ class MessageRequest:
 
     @cached_property
     def affinity(self) -> bytes:
-        return prefix_of(self.messages)
+        return prefix_of(self.messages, self.raw)
 
     def query(self, overrides: Overrides = NO_OVERRIDES) -> Query:
         return replace(

@@ -13,7 +13,7 @@ from gateway.errors import OPENAI_RESPONSES, BadRequestError, Shape
 from gateway.events import ResponseReader, StreamReader
 from gateway.requests.base import Wire
 from gateway.requests.chat import prefix_of
-from gateway.requests.fields import Raw, check_pieces, count, decode, encoded, fields_of, text, with_defaults
+from gateway.requests.fields import Raw, check_pieces, count, decode, encoded, fields_of, with_defaults
 from gateway.usage import Usage, read_io_usage
 from router.decision import NO_OVERRIDES, Overrides, Query
 from router.errors import MessagesError
@@ -88,11 +88,7 @@ class ResponseRequest:
 
     @cached_property
     def affinity(self) -> bytes:
-        return prefix_of(self.messages)
-
-    @property
-    def session(self) -> str | None:
-        return text(self._raw, "prompt_cache_key")
+        return prefix_of(self.messages, self._raw)
 
     def query(self, overrides: Overrides = NO_OVERRIDES) -> Query:
         return replace(

@@ -104,7 +104,7 @@ class Carried:
         request = await asyncio.to_thread(parse, body) if len(body) > LARGE_BODY_BYTES else parse(body)
         exchange.stream = request.stream
         exchange.decision = await state.decider.decide_for(request, overrides)
-        ask = Ask(request, _headers_up(headers), _session(headers) or request.session)
+        ask = Ask(request, _headers_up(headers), _session(headers))
         with closing(await state.dispatcher.answer(exchange, ask, exchange.decision)) as answer:
             if answer.relay is None:
                 await self._whole(exchange, answer, send)

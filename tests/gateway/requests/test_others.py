@@ -180,7 +180,8 @@ def test_turns_of_one_conversation_share_their_affinity_and_no_others() -> None:
         assert one == two
         other = parsed(kind, max_tokens=5, **{name: [{"role": "user", "content": "else"}]}).affinity
         assert other != one
-    assert parsed(ResponseRequest, input="hi", prompt_cache_key="chat-7").session == "chat-7"
+    keyed = [parsed(ResponseRequest, input=i, prompt_cache_key=k).affinity for i in ("hi", "ho") for k in ("a", "b")]
+    assert len(set(keyed)) == 4  # a key that all of an application's requests share does not lump them together
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "n"])
