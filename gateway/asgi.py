@@ -46,8 +46,8 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     """The whole body. Raises EncodingError, BodyTooLargeError, RequestTimeoutError, ClientGoneError."""
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding not in (b"", b"identity"):
-        message = "The header content-encoding says that the body is compressed; send it as it is."
-        raise EncodingError(message, param="content-encoding", headers={"accept-encoding": "identity"})
+        what = "The header content-encoding says that the body is compressed; send it as it is."
+        raise EncodingError(what, param="content-encoding", headers={"accept-encoding": "identity"})
     too_large = f"The body is larger than the {limit} bytes that this gateway takes."
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
