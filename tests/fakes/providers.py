@@ -59,7 +59,7 @@ def fake_provider(behaviour: Behaviour = well) -> Iterator[FakeProvider]:
 
     async def begin() -> web.AppRunner:
         app = web.Application()
-        app.router.add_post("/{path:.*}", answer)
+        app.router.add_route("*", "/{path:.*}", answer)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
