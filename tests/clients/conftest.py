@@ -19,6 +19,7 @@ from tests.integration.conftest import Command, serve
 
 KEY = "a-key-for-clients"
 LIMIT_SECONDS = 240  # the clients' imports alone take half a minute of a busy machine
+BROKEN = 5
 DOMAINS = {"coder": "{code: 0.95}", "biologist": "{bio: 0.95}", "general": "{general: 0.9}"}
 NEVER = "{code: 0.01, math: 0.01, bio: 0.01, general: 0.01}"  # an expert that is only named, never chosen
 
@@ -42,6 +43,7 @@ class Stage:
                 "plain": self.plain.url,
                 "faulty": self.faulty[group].url,
                 "faulty_model": f"faulty-{group}",
+                "broken_model": f"broken-{group}-",
             }
         )
 
@@ -85,7 +87,10 @@ def experts(native: FakeModel, plain: FakeModel, faulty: Mapping[str, FakeModel]
     ]
     served = [(name, domains, native.url) for name, domains in DOMAINS.items()]
     served += [("plain", NEVER, plain.url)]
-    served += [(f"faulty-{group}", NEVER, model.url) for group, model in faulty.items()]
+    for group, model in faulty.items():
+        # An expert that fails a few times is left alone for a while, so each broken stream is another expert's.
+        names = [f"faulty-{group}", *(f"broken-{group}-{number}" for number in range(BROKEN))]
+        served += [(name, NEVER, model.url) for name in names]
     for name, domains, url in served:
         lines += [f"  {name}:", f"    model: fake/{name}", f"    domains: {domains}", f"    {able}"]
         lines += [f"    upstream: {{vllm: [{url}]}}", "    context_window: 32768"]

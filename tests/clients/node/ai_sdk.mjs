@@ -108,3 +108,14 @@ check("an error tells its status and whether to retry", () =>
     const busy = ask(`fail 400 1 times, ai ${kind}`, stage.faulty_model);
     await assert.rejects(busy, (error) => error.statusCode === 400 && /refused with 400/.test(error.message));
   }));
+
+check("a stream that breaks off tells an error", () =>
+  each(async (_, kind, model) => {
+    const errors = [];
+    const broken = stage.broken_model + (2 + Object.keys(kinds).indexOf(kind));
+    const ask = { model: model(broken), prompt: `please break, ai ${kind}`, maxRetries: 0 };
+    const parts = await collect(streamText({ ...ask, onError: ({ error }) => errors.push(error) }).fullStream);
+    assert.ok(parts.some((part) => part.type === "text-delta"));
+    assert.ok(parts.some((part) => part.type === "error"));
+    assert.equal(errors.length, 1);
+  }));

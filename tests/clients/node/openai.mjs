@@ -128,6 +128,13 @@ check("the client retries as it is told and then has its answer", async () => {
   assert.equal(requests.length, 2);
 });
 
+check("a stream that breaks off raises", async () => {
+  const ask = { model: `${stage.broken_model}0`, messages: user("please break, node"), stream: true };
+  await assert.rejects(collect(await client.chat.completions.create(ask)), OpenAI.APIError);
+  const input = "please break, node, response";
+  await assert.rejects(collect(await client.responses.create({ model: `${stage.broken_model}1`, input, stream: true })));
+});
+
 check("a client that leaves or runs out of time frees the expert", async () => {
   const ask = { model: stage.faulty_model, messages: user("please stall"), stream: true };
   const stream = await client.chat.completions.create(ask);

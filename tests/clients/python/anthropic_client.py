@@ -9,6 +9,7 @@ from anthropic import Anthropic, AsyncAnthropic
 from pydantic import BaseModel
 
 from tests.clients.python.checks import (
+    BROKEN,
     FAULTY,
     KEY,
     PNG,
@@ -182,6 +183,16 @@ def check_the_client_retries_as_it_is_told_and_every_kind_of_key_is_known() -> N
     older = client(api_key=None, default_headers={"X-Api-Key": KEY}).messages  # the client's own way before 2.x
     messages = [{"role": "user", "content": "hi"}]
     assert older.create(model="coder", max_tokens=9, messages=messages).stop_reason == "end_turn"
+
+
+def check_a_stream_that_breaks_off_raises_once_its_beginning_was_read() -> None:
+    for model, fake in ((f"{BROKEN}3", "faulty"), ("plain", "plain")):
+        seen: list[Any] = []
+        stream = ask(model, f"please break, anthropic {model}", stream=True)
+        error = raised(anthropic.APIError, lambda stream=stream, seen=seen: seen.extend(stream))  # type: ignore[misc]
+        assert seen[0].type == "message_start"
+        assert error.body["error"]["type"] == "api_error"
+        assert len(asked(fake, f"please break, anthropic {model}")) == 1
 
 
 def check_a_client_that_leaves_frees_the_expert() -> None:

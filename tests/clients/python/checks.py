@@ -21,6 +21,7 @@ from typing import Any
 
 STAGE: dict[str, str] = json.loads(os.environ["MOE_CLIENTS"])
 URL, KEY, FAULTY = f"{STAGE['url']}/v1", STAGE["key"], STAGE["faulty_model"]
+BROKEN = STAGE["broken_model"]  # and a number below 5, each for one stream that breaks
 WEATHER_TOOL = {
     "name": "get_weather",
     "description": "Current weather in a city",

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 from openai import OpenAI
 
-from tests.clients.python.checks import FAULTY, KEY, URL, asked, eventually, raised, state
+from tests.clients.python.checks import BROKEN, FAULTY, KEY, URL, asked, eventually, raised, state
 from tests.clients.python.openai_chat import client, user
 
 
@@ -76,6 +76,21 @@ def check_a_server_error_is_an_internal_server_error_without_secrets() -> None:
     error = raised(openai.InternalServerError, lambda: _ask("fail 500 1 times"))
     assert error.status_code == 502, error
     assert "127.0.0.1" not in str(error)
+
+
+def check_a_stream_that_breaks_off_raises_once_its_beginning_was_read() -> None:
+    seen: list[object] = []
+    prompt = f"please break {uuid.uuid4()}"
+    chat = client().chat.completions.create(model=f"{BROKEN}0", messages=user(prompt), stream=True)
+    texts = client().completions.create(model=f"{BROKEN}1", prompt=f"{prompt} {'x' * 60}", stream=True)
+    response = client().responses.create(model=f"{BROKEN}2", input=prompt, stream=True)
+    for stream in (chat, texts, response):
+        seen.clear()
+        error = raised(openai.APIError, lambda stream=stream: seen.extend(stream))  # type: ignore[misc]
+        assert len(seen) > 3
+        assert "127.0.0.1" not in str(error)
+        assert error.message
+    assert len(asked("faulty", prompt)) == 3, "what has begun is not asked again"
 
 
 def check_a_client_that_runs_out_of_time_frees_the_expert() -> None:

@@ -29,7 +29,9 @@ ENDPOINTS: Mapping[str, Mapping[str, tuple[Whole, Stream | None]]] = {
         "/messages/count_tokens": (messages.counted, None),
     },
 }
-# In a prompt: "fail 429 2 times" refuses it twice, then answers; "hang" never answers; "stall" stops in the middle.
+# In a prompt: "fail 429 2 times" refuses it twice, then answers; "please hang" never answers; "please stall" and "please
+# break" stop in the middle, the connection kept or cut.
+CONTENT = 6  # the number of an event by which every dialect's stream has brought content
 FAIL = re.compile(r"fail (\d{3}) (\d+) times")
 
 
@@ -59,7 +61,7 @@ class FakeModel:
                     await asyncio.sleep(60)
                 if stream is None or not body.get("stream"):
                     return web.json_response(whole(body))
-                return await _streamed(request, stream(body), stall="please stall" in prompt)
+                return await _streamed(request, stream(body), prompt)
             finally:
                 self.open -= 1
 
@@ -89,13 +91,16 @@ class FakeModel:
         return web.json_response({"open": self.open, "requests": self.requests})
 
 
-async def _streamed(request: web.Request, events: Iterable[bytes], stall: bool) -> web.StreamResponse:
+async def _streamed(request: web.Request, events: Iterable[bytes], prompt: str) -> web.StreamResponse:
     response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
     for number, event in enumerate(events):
         await response.write(event)
-        if stall and number == 3:
+        if number == CONTENT and "please stall" in prompt:
             await asyncio.sleep(60)
+        if number == CONTENT and "please break" in prompt and request.transport is not None:
+            request.transport.abort()
+            break
     return response
 
 
