@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.benchmarks.serving import load, ways
+from tests.benchmarks.serving import load, measuring, ways
 from tests.benchmarks.serving.__main__ import main
+from tests.benchmarks.serving.bodies import Bodies
 from tests.benchmarks.serving.mock import CHUNKS
 from tests.benchmarks.serving.processes import NotUpError, free_port, serving
 
@@ -83,8 +86,11 @@ def test_a_server_and_its_children_are_weighed_and_stopped(tmp_path: Path) -> No
 
 
 @needs_wrk
-def test_where_nobody_answers_the_load_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "LONGER", (1,))
-    (tmp_path / "bodies").write_text("{}\n")
-    with pytest.raises(load.NoLoadError):
-        load.load(f"http://127.0.0.1:{free_port()}/", tmp_path / "bodies", 0, 1, 1)
+def test_a_way_that_answers_nothing_is_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "LONGER", (1,))
+    monkeypatch.setattr(ways.Way, "check", lambda way, kind: None)
+    with socket.create_server(("127.0.0.1", 0)) as silent, ways.open_ways(["straight"], tmp_path) as (straight,):
+        deaf = replace(straight, server=replace(straight.server, url=f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        bodies, plan = Bodies(tmp_path, ["x"]), measuring.Plan(["json"], [1], 1, 1)
+        with pytest.raises(load.NoLoadError, match="straight gave not one answer within 1 s"):
+            measuring.run([deaf], plan, bodies)

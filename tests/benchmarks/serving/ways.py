@@ -95,12 +95,13 @@ def open_ways(names: Sequence[str], folder: Path) -> Iterator[list[Way]]:
 
 
 def stages(way: Way) -> Counter[str]:
-    """How many decisions each stage of the gateway's router made so far."""
+    """How many decisions each stage of the gateway's router made so far; those for an expert asked by name need none."""
     with urllib.request.urlopen(f"{way.server.url}/metrics", timeout=10) as answer:
         exposed = answer.read().decode()
     counted: Counter[str] = Counter()
     for stage, count in DECISIONS.findall(exposed):
-        counted[stage] += int(float(count))
+        if stage != "none":
+            counted[stage] += int(float(count))
     return counted
 
 
