@@ -72,8 +72,12 @@ def test_each_row_has_a_test_and_each_test_a_row() -> None:
     assert set(ELSEWHERE) <= set(PLAYS)
 
 
-@pytest.mark.parametrize(("name", "stream", "endpoint"), cases(SCENES))
+LEAVING = ("client-leaves", "client-leaves-waiting", "client-leaves-early")
+
+
+@pytest.mark.parametrize(("name", "stream", "endpoint"), [*cases(SCENES), *cases(LEAVING, "messages")])
 def test_scene(stage: Stage, name: str, stream: bool, endpoint: str) -> None:
+    stage.endpoint = endpoint
     SCENES[name](stage, ROWS[name], stream)
 
 

@@ -14,10 +14,10 @@ import httpx
 import trustme
 
 from router.artifact import Artifact
-from tests.fakes.dialects import CHAT, DIALECTS
+from tests.fakes.dialects import DIALECTS
 from tests.fakes.raw import END, Call, RawServer, Then, piece, raw_server, sends, stream_head, whole
 from tests.integration.conftest import Running, metric
-from tests.integration.failures.endpoints import ENDPOINTS, HELLO
+from tests.integration.failures.endpoints import ENDPOINTS
 
 PRICE = {"input": 1.0, "cached_input": 0.5, "output": 2.0}
 PATIENT = "{connect: 5s, first_byte: 10s, idle: 10s, total: 20s}"
@@ -48,6 +48,7 @@ class Stage:
     good: RawServer
     client: httpx.Client
     artifact: Artifact
+    endpoint: str = "chat"  # where the clients ask that leave
 
     def ask(self, model: str, stream: bool, endpoint: str = "chat") -> httpx.Response:
         asked = ENDPOINTS[endpoint]
@@ -84,10 +85,11 @@ class Stage:
             time.sleep(0.02)
 
     def leave(self, expert: str, stream: bool) -> socket.socket:
-        """Ask and return the open socket, for the test to leave by."""
-        body = json.dumps({"model": expert, "stream": stream, "messages": HELLO}).encode()
+        """Ask at `endpoint` and return the open socket, for the test to leave by."""
+        asked = ENDPOINTS[self.endpoint]
+        body = json.dumps(asked.request(expert, stream)).encode()
         client = self.connect()
-        head = f"POST {CHAT.path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST {asked.path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         return client
 
