@@ -41,10 +41,9 @@ class HealthLoop:
         self._chance = chance or random.Random()  # noqa: S311 - no secret
         groups: dict[object, list[Replica]] = {}
         for replica in replicas:
-            if replica.probed:
-                address = replica.address
-                same = address if isinstance(address, FixedAddress) else id(address)
-                groups.setdefault(same, []).append(replica)
+            address = replica.address
+            same = address if isinstance(address, FixedAddress) else id(address)
+            groups.setdefault(same, []).append(replica)
         self._groups = list(groups.values())
         self._missed: dict[int, int] = {}
         self._tasks: list[asyncio.Task[None]] = []

@@ -261,7 +261,6 @@ def _replicas(
             address,
             weight,
             cap=part(cap or spec.max_in_flight, share),
-            probed=upstream.litellm is None,
             metered=metered,
             clock=clock,
         )

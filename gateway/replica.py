@@ -66,7 +66,6 @@ class Replica:
     address: Address = field(repr=False)
     weight: float = 1.0
     cap: int | None = None
-    probed: bool = True  # whether GET /health says anything about it
     metered: bool = False  # whether GET /metrics has vLLM's own figures
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     in_flight: int = 0

@@ -27,6 +27,7 @@ PARTS = {
 }
 BUILT_IN_DOMAINS = ("code", "math", "bio", "general")
 ENGINE_CAPABILITIES = frozenset({"logprobs", "n"})  # of every vLLM and llama.cpp, and so not to be declared
+LITELLM_ENDPOINTS = frozenset({"chat", "embeddings"})  # what litellm puts into every provider's words without loss
 LISTED_QUALITY = 0.9  # of an expert for a domain that it names without a figure
 OTHER_QUALITY = 0.4  # for a domain that it does not name
 FALLBACK_OTHER_QUALITY = 0.6  # the same for the fallback expert
@@ -168,6 +169,12 @@ class Expert(Part):
     lacks: frozenset[Capability | Literal["max_completion_tokens", "developer"]] = frozenset()
     languages: frozenset[Language] = frozenset()
     fallbacks: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _only_what_litellm_carries(self) -> Expert:
+        if self.upstream.litellm and self.endpoints and not self.endpoints <= LITELLM_ENDPOINTS:
+            raise ValueError("endpoints of litellm's experts are chat and embeddings; messages are translated to chat")
+        return self
 
     @property
     def able(self) -> frozenset[str]:

@@ -59,14 +59,6 @@ async def test_one_address_with_two_keys_is_probed_with_each() -> None:
     assert len(upstream.probes) == 2
 
 
-async def test_what_has_no_health_to_ask_for_is_not_probed() -> None:
-    upstream, replica = FakeUpstream(well=False), replica_at()
-    replica.probed = False
-    await HealthLoop(upstream, [replica], interval=60).probe()
-    assert upstream.probes == []
-    assert replica.available
-
-
 async def test_all_addresses_are_probed_at_once() -> None:
     together = asyncio.Barrier(3)
 

@@ -85,13 +85,13 @@ def test_processes_that_share_a_cap_have_parts_of_it_that_add_up(cap: int, count
     assert part(None, (0, count)) is None
 
 
-def test_an_expert_of_litellm_s_has_one_replica_that_is_not_probed() -> None:
+def test_an_expert_of_litellm_s_has_one_replica_and_no_metrics_of_vllm_s() -> None:
     upstreams: list[dict[str, str]] = [
         {"litellm": "openai/gpt-x"}, {"litellm": "openai/gpt-x", "base_url": "http://own.test/v1"}
     ]  # fmt: skip
     pool = Pool(experts_file({f"e{i}": {"upstream": upstream} for i, upstream in enumerate(upstreams)}), {})
     one, two = pool.all()
-    assert (one.name, one.probed, one.metered, one.available) == ("e0-0", False, False, True)
+    assert (one.name, one.metered, one.available) == ("e0-0", False, True)
     assert two.address.url == "http://own.test/v1"
 
 
