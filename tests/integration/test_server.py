@@ -207,6 +207,16 @@ def test_a_head_is_measured_without_what_surrounds_it(start: Start, servers: lis
                 assert client.answer().status == 200
 
 
+def test_a_body_that_comes_in_pieces_is_no_part_of_the_head(start: Start, servers: list[FakeServer]) -> None:
+    gateway = start(experts_yaml(servers[0]), max_header_bytes=8192)
+    sent = ask(json.dumps({**QUESTION, "user": "u" * 30_000}).encode())
+    with Client(gateway) as client:
+        for i in range(0, len(sent), 3000):
+            client.send(sent[i : i + 3000])
+            time.sleep(0.01)
+        assert client.answer().status == 200
+
+
 def test_a_head_that_drips_is_measured_as_a_whole(start: Start, servers: list[FakeServer]) -> None:
     gateway = start(experts_yaml(servers[0]), max_header_bytes=8192)
     with Client(gateway) as client:
@@ -355,7 +365,10 @@ def test_rubbish_behind_a_request_takes_nothing_from_its_answer(gateway: Running
     assert gateway.settled("moe_requests_total", 1, code="200")
 
 
-def test_a_body_that_breaks_off_ends_its_request_at_once(gateway: Running, servers: list[FakeServer]) -> None:
+def test_a_body_that_breaks_off_ends_its_request_at_once(
+    gateway: Running, servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.connection.LINGER_SECONDS", 30.0)  # and not when the client has gone
     with Client(gateway) as client:
         client.send(head(b"transfer-encoding: chunked", rest=b'5\r\n{"mod\r\n'))
         time.sleep(0.1)
@@ -368,7 +381,7 @@ def test_a_body_that_breaks_off_ends_its_request_at_once(gateway: Running, serve
 def test_connections_beyond_the_limit_are_told_to_come_back_and_the_others_go_on(
     start: Start, servers: list[FakeServer]
 ) -> None:
-    gateway = start(experts_yaml(servers[0]), max_connections=2)
+    gateway = start(experts_yaml(servers[0]), max_connections=2, header_seconds=60.0)
 
     def status(client: Client) -> int:
         client.send(HEALTH)
