@@ -30,11 +30,14 @@ class EventSplitter:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Every event that `data` completes, each with its blank line. Raises EventTooLargeError."""
         self._buffer += data
-        begin = 0
-        while match := _END.search(self._buffer, max(begin, self._searched)):
-            yield bytes(self._buffer[begin : match.end()])
-            begin = self._searched = match.end()
-        del self._buffer[:begin]
+        begin = end = 0
+        try:
+            while match := _END.search(self._buffer, max(end, self._searched)):
+                begin, end = end, match.end()
+                yield bytes(self._buffer[begin:end])
+        finally:  # whoever takes no more of them has had those that he took
+            del self._buffer[:end]
+            self._searched = 0
         self._searched = max(0, len(self._buffer) - 3)
         if len(self._buffer) > MAX_EVENT_BYTES:
             raise EventTooLargeError

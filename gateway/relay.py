@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from enum import Enum
 
 from gateway.errors import Shape
-from gateway.events import EventSplitter, EventTooLargeError
+from gateway.events import MAX_EVENT_BYTES, EventSplitter, EventTooLargeError
 from gateway.exchange import Exchange, Outcome
 from gateway.patience import Patience
 from gateway.requests.base import Translator, Wire
@@ -46,7 +46,7 @@ class Relay:
         self._timeouts, self._heartbeat = expert.timeouts, expert.heartbeat
         self._hide_usage = wire.hide_usage
         self._splitter, self._reader, self._translator = EventSplitter(), wire.reader(), wire.translator()
-        self._held = b""
+        self._held = bytearray()
         self._spoke = False
         started = time.perf_counter()
         self._first_by, self._deadline = started + self._timeouts.first_byte, started + self._timeouts.total
@@ -66,6 +66,8 @@ class Relay:
             if chunk is None:
                 raise UpstreamError(Outcome.TRUNCATED, "its stream ended before it said anything")
             self._held += self._digest(chunk)
+            if len(self._held) > MAX_EVENT_BYTES:
+                raise UpstreamError(Outcome.STREAM_ERROR, "it sends on and on and says nothing")
             if self._reader.failed and not self._reader.ended:
                 raise UpstreamError(Outcome.STREAM_ERROR, "it reported an error in its stream")
             if self._reader.ended and not self._spoke:
@@ -75,7 +77,7 @@ class Relay:
         """What goes to the client, from the first held byte on. Never raises for a fault of the expert's: it tells the client."""
         held_back = time.perf_counter()
         self._exchange.usage = self._reader.usage
-        yield self._held
+        yield bytes(self._held)
         self._taken(held_back)
         try:
             while not self._reader.failed and (chunk := await self._next()) is not None:
@@ -113,7 +115,9 @@ class Relay:
     def _last(self) -> bytes:
         """How the stream ends for the client."""
         if self.outcome is Outcome.OK:
-            return self._translator.end() if self._translator else self._splitter.rest()
+            if self._translator:
+                return self._translator.end()
+            return b"" if self._reader.failed else self._splitter.rest()  # no error that came behind the end
         message = "The expert failed while it was answering; what came before this is incomplete."
         return self._shape.event(message, f"upstream_{self.outcome}")
 

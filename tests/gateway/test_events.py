@@ -269,3 +269,12 @@ def test_an_event_that_cannot_be_read_is_passed_over(payload: bytes) -> None:
     reader = ChunkReader()
     assert reader.read(b"data: " + payload + b"\n\n") is False
     assert reader.usage is None
+
+
+def test_who_takes_no_more_events_has_had_those_that_he_took() -> None:
+    splitter = EventSplitter()
+    events = splitter.feed(b"data: a\n\ndata: b\n\ndata: c\n\nda")
+    assert [next(events), next(events)] == [b"data: a\n\n", b"data: b\n\n"]
+    events.close()  # type: ignore[attr-defined]
+    assert splitter.rest() == b"data: c\n\nda"
+    assert list(splitter.feed(b"ta: d\n\n")) == [b"data: c\n\n", b"data: d\n\n"]

@@ -318,3 +318,17 @@ async def test_what_cannot_be_translated_is_one_error_event_and_counted(bad: byt
     assert b"message_stop" not in got
     assert b"10.0.0.5" not in got
     assert relay.outcome is Outcome.STREAM_ERROR
+
+
+@pytest.mark.parametrize("hide", [True, False])
+async def test_an_error_behind_the_end_of_the_answer_is_kept_here_and_nothing_is_sent_twice(hide: bool) -> None:
+    relay, _, _ = relay_of(ROLE, WORDS[0], STOP + USAGE_CHUNK + DONE + ERROR_EVENT + PING, hide_usage=hide)
+    usage = b"" if hide else USAGE_CHUNK
+    assert b"".join(await carried(relay)) == ROLE + WORDS[0] + STOP + usage + DONE
+    assert relay.outcome is Outcome.OK
+
+
+async def test_an_expert_that_sends_on_and_on_and_says_nothing_lets_another_be_asked() -> None:
+    relay, _, reply = relay_of(*[b": " + b"x" * 100_000 + b"\n\n"] * 400)
+    assert (await refusal(relay)).outcome is Outcome.STREAM_ERROR
+    assert reply.taken < 400
