@@ -107,6 +107,27 @@ def check_a_streamed_tool_call_is_put_together() -> None:
         assert (call.name, call.input, final.stop_reason) == ("get_weather", {"city": "Paris"}, "tool_use")
 
 
+def check_two_tools_are_called_at_once_whole_and_streamed() -> None:
+    both: Any = [*TOOLS, {**TOOLS[0], "name": "get_time"}]
+    for model in NATIVE_AND_TRANSLATED:
+        messages: Any = [{"role": "user", "content": "Paris: all tools at once"}]
+        whole = client().messages.create(model=model, max_tokens=99, messages=messages, tools=both)
+        with client().messages.stream(model=model, max_tokens=99, messages=messages, tools=both) as stream:
+            streamed = stream.get_final_message()
+        for message in (whole, streamed):
+            blocks: Any = message.content
+            assert [(block.name, block.input) for block in blocks] == [
+                ("get_weather", {"city": "Paris"}),
+                ("get_time", {"city": "Paris"}),
+            ], model
+            assert len({block.id for block in blocks}) == 2
+        calls: Any = whole.content
+        results = [{"type": "tool_result", "tool_use_id": call.id, "content": call.name} for call in calls]
+        messages += [{"role": "assistant", "content": calls}, {"role": "user", "content": results}]
+        answer: Any = client().messages.create(model=model, max_tokens=99, messages=messages, tools=both)
+        assert answer.content[0].text == "The tool says: get_weather; get_time – voilà.", model
+
+
 def check_an_image_is_seen() -> None:
     source = {"type": "base64", "media_type": "image/png", "data": PNG}
     parts = [{"type": "image", "source": source}, {"type": "text", "text": "What is this?"}]

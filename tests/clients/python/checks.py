@@ -32,6 +32,7 @@ WEATHER_TOOL = {
         "additionalProperties": False,
     },
 }
+TIME_TOOL = {**WEATHER_TOOL, "name": "get_time", "description": "Local time in a city"}
 BIO = "How do the kidneys regulate blood pressure?"
 # What a client finds wrong with the first answer to it: by itself it belongs to another expert.
 FAULT = """this Python function raises a TypeError, fix the code and add a unit test with pytest:

@@ -9,7 +9,7 @@ import openai
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
-from tests.clients.python.checks import KEY, PNG, PNG_BYTES, URL, WEATHER_TOOL, asked
+from tests.clients.python.checks import KEY, PNG, PNG_BYTES, TIME_TOOL, URL, WEATHER_TOOL, asked
 
 CODE = "Fix this Python function, it raises a KeyError: def f(d): return d['x']"
 LETTER = "Write a polite letter to my landlord asking to repaint the hallway."
@@ -94,6 +94,23 @@ def check_a_streamed_tool_call_is_put_together_by_the_helper() -> None:
     assert kinds.count("tool_calls.function.arguments.delta") > 3
     assert message.tool_calls
     assert message.tool_calls[0].function.parsed_arguments == GetWeather(city="Paris", days=7)
+
+
+def check_two_tools_are_called_at_once_whole_and_streamed() -> None:
+    both: Any = [{"type": "function", "function": tool} for tool in (WEATHER_TOOL, TIME_TOOL)]
+    messages = user("Paris: all tools at once")
+    ask: Any = {"model": "coder", "messages": messages, "tools": both}
+    whole = client().chat.completions.create(**ask).choices[0].message
+    with client().chat.completions.stream(**ask) as stream:
+        streamed = stream.get_final_completion().choices[0].message
+    for message in (whole, streamed):
+        calls: Any = message.tool_calls
+        assert [call.function.name for call in calls] == ["get_weather", "get_time"]
+        assert [call.function.arguments for call in calls] == ['{"city": "Paris"}'] * 2
+        assert len({call.id for call in calls}) == 2
+    results: Any = [{"role": "tool", "tool_call_id": call.id, "content": call.function.name} for call in calls]
+    answer = client().chat.completions.create(model="coder", messages=[*messages, streamed, *results], tools=both)
+    assert answer.choices[0].message.content == "The tool says: get_weather; get_time – voilà."
 
 
 def check_parse_gives_an_instance_of_the_schema() -> None:

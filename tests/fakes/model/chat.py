@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.fakes.model.thoughts import Asked, Thought, pieces, think
+from tests.fakes.model.thoughts import Asked, Call, Thought, pieces, think
 
 DONE = b"data: [DONE]\n\n"
 
@@ -77,8 +77,7 @@ def _choice(index: int, thought: Thought, body: Mapping[str, Any]) -> dict[str, 
     message: dict[str, Any] = {"role": "assistant", "content": thought.text or None, "refusal": None, "tool_calls": []}
     if thought.reasoning:
         message["reasoning_content"] = thought.reasoning
-    if thought.tool:
-        message["tool_calls"] = [_call(thought.tool, thought.arguments)]
+    message["tool_calls"] = [_call(i, call, call.arguments) for i, call in enumerate(thought.calls)]
     logprobs = {"content": [_logprob(word) for word in thought.words]} if body.get("logprobs") else None
     return {
         "index": index,
@@ -89,12 +88,13 @@ def _choice(index: int, thought: Thought, body: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _call(name: str, arguments: str) -> dict[str, Any]:
-    return {"id": "chatcmpl-tool-1", "type": "function", "function": {"name": name, "arguments": arguments}}
+def _call(index: int, call: Call, arguments: str) -> dict[str, Any]:
+    function = {"name": call.tool, "arguments": arguments}
+    return {"id": f"chatcmpl-tool-{index}", "type": "function", "function": function}
 
 
 def _finish(thought: Thought) -> str:
-    return "tool_calls" if thought.tool else "stop"
+    return "tool_calls" if thought.calls else "stop"
 
 
 def _logprob(token: str) -> dict[str, Any]:
@@ -120,10 +120,10 @@ def _deltas(thought: Thought, logprobs: bool) -> Iterator[tuple[dict[str, Any], 
         yield {"reasoning_content": piece}, None
     for word in thought.words:
         yield {"content": word}, {"content": [_logprob(word)]} if logprobs else None
-    if thought.tool:
-        yield {"tool_calls": [{"index": 0, **_call(thought.tool, "")}]}, None
-        for piece in pieces(thought.arguments):
-            yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}, None
+    for index, call in enumerate(thought.calls):
+        yield {"tool_calls": [{"index": index, **_call(index, call, "")}]}, None
+        for piece in pieces(call.arguments):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}, None
 
 
 def _chunk(body: Mapping[str, Any], choices: Sequence[Any], used: Any = None) -> bytes:

@@ -56,16 +56,16 @@ def _content(thought: Thought) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     if thought.reasoning:
         blocks.append({"type": "thinking", "thinking": thought.reasoning, "signature": "s"})
-    if thought.tool:
-        given = json.loads(thought.arguments)
-        blocks.append({"type": "tool_use", "id": "toolu_1", "name": thought.tool, "input": given})
-    else:
+    for index, call in enumerate(thought.calls):
+        given = json.loads(call.arguments)
+        blocks.append({"type": "tool_use", "id": f"toolu_{index}", "name": call.tool, "input": given})
+    if not thought.calls:
         blocks.append({"type": "text", "text": thought.text})
     return blocks
 
 
 def _stop(thought: Thought) -> str:
-    return "tool_use" if thought.tool else "end_turn"
+    return "tool_use" if thought.calls else "end_turn"
 
 
 def stream(body: Mapping[str, Any]) -> Iterator[bytes]:
@@ -97,7 +97,8 @@ def _deltas(block: Mapping[str, Any], thought: Thought) -> Iterator[dict[str, An
     if block["type"] == "text":
         yield from ({"type": "text_delta", "text": piece} for piece in thought.words)
     elif block["type"] == "tool_use":
-        yield from ({"type": "input_json_delta", "partial_json": piece} for piece in pieces(thought.arguments))
+        given = json.dumps(block["input"], ensure_ascii=False)
+        yield from ({"type": "input_json_delta", "partial_json": piece} for piece in pieces(given))
     else:
         yield from ({"type": "thinking_delta", "thinking": piece} for piece in pieces(thought.reasoning))
         yield {"type": "signature_delta", "signature": block["signature"]}

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tests.fakes.model.chat import event, prompt_tokens, text_of
-from tests.fakes.model.thoughts import Asked, Thought, pieces, think
+from tests.fakes.model.thoughts import Asked, Call, Thought, pieces, think
 
-MESSAGE, CALL, REASONING = "msg_1", "fc_1", "rs_1"
+MESSAGE, REASONING = "msg_1", "rs_1"
 
 
 def asked(body: Mapping[str, Any]) -> Asked:
@@ -84,9 +84,8 @@ def _items(thought: Thought) -> list[dict[str, Any]]:
     if thought.reasoning:
         content = [{"type": "reasoning_text", "text": thought.reasoning}]
         items.append({"id": REASONING, "type": "reasoning", "summary": [], "content": content, "status": "completed"})
-    if thought.tool:
-        items.append(_call(thought, "completed"))
-    else:
+    items += [_call(index, call) for index, call in enumerate(thought.calls)]
+    if not thought.calls:
         items.append(_message("completed", [_part(thought.text)]))
     return items
 
@@ -99,10 +98,9 @@ def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _call(thought: Thought, status: str) -> dict[str, Any]:
-    done = thought.arguments if status == "completed" else ""
-    call = {"id": CALL, "type": "function_call", "call_id": "call_1", "name": thought.tool}
-    return {**call, "arguments": done, "status": status}
+def _call(index: int, call: Call) -> dict[str, Any]:
+    head = {"id": f"fc_{index}", "type": "function_call", "call_id": f"call_{index}", "name": call.tool}
+    return {**head, "arguments": call.arguments, "status": "completed"}
 
 
 def stream(body: Mapping[str, Any]) -> Iterator[bytes]:
@@ -126,9 +124,9 @@ def _events(body: Mapping[str, Any], thought: Thought) -> Iterator[tuple[str, di
         if item["type"] == "message":
             yield from _text_events(thought, at)
         elif item["type"] == "function_call":
-            for piece in pieces(thought.arguments):
+            for piece in pieces(item["arguments"]):
                 yield "response.function_call_arguments.delta", {**at, "delta": piece}
-            done = {"arguments": thought.arguments, "name": thought.tool}
+            done = {"arguments": item["arguments"], "name": item["name"]}
             yield "response.function_call_arguments.done", {**at, **done}
         else:
             for piece in pieces(thought.reasoning):

@@ -32,13 +32,20 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A tool's name, and its arguments as JSON."""
+
+    tool: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Thought:
-    """What the model says: a text, with reasoning before it or without, or the call of a tool."""
+    """What the model says: a text, with reasoning before it or without, or calls of tools."""
 
     text: str = ""
     reasoning: str = ""
-    tool: str = ""
-    arguments: str = ""
+    calls: Sequence[Call] = ()
 
     @property
     def words(self) -> list[str]:
@@ -46,7 +53,8 @@ class Thought:
 
     @property
     def output_tokens(self) -> int:
-        return len(self.words) + len(pieces(self.arguments)) + len(pieces(self.reasoning))
+        spoken = [self.text, self.reasoning, *(call.arguments for call in self.calls)]
+        return sum(len(pieces(text)) for text in spoken)
 
 
 def pieces(text: str, size: int = 5) -> list[str]:
@@ -57,8 +65,9 @@ def pieces(text: str, size: int = 5) -> list[str]:
 def think(asked: Asked) -> Thought:
     """Calls the next tool (where it failed, the same again), keeps to the schema, answers with what the tools said, or
     repeats the question."""
-    if tool := _next_tool(asked):
-        return Thought(tool=tool, arguments=json.dumps(instance(asked.tools[tool], asked.turns), ensure_ascii=False))
+    if tools := _next_tools(asked):
+        arguments = (json.dumps(instance(asked.tools[tool], asked.turns), ensure_ascii=False) for tool in tools)
+        return Thought(calls=[Call(tool, given) for tool, given in zip(tools, arguments, strict=True)])
     reasoning = REASONING if "think hard" in asked.text else ""
     if asked.schema is not None:
         return Thought(json.dumps(instance(asked.schema, asked.turns), ensure_ascii=False), reasoning)
@@ -69,12 +78,12 @@ def think(asked: Asked) -> Thought:
     return Thought(f"Grüße 👋, you said: {asked.text}", reasoning)
 
 
-def _next_tool(asked: Asked) -> str:
+def _next_tools(asked: Asked) -> list[str]:
     if asked.choice in asked.tools:
-        return asked.choice
+        return [asked.choice]
     if asked.called and asked.choice != "none" and asked.results and asked.results[-1].startswith('{"error"'):
-        return asked.called[-1]
+        return [asked.called[-1]]
     left = [name for name in asked.tools if name not in asked.called]
     if not left or asked.choice == "none" or (asked.results and asked.choice != "required"):
-        return ""
-    return left[0]
+        return []
+    return left if "all tools at once" in asked.text else left[:1]
