@@ -108,8 +108,9 @@ def check_two_tools_are_called_at_once_whole_and_streamed() -> None:
         assert [call.function.name for call in calls] == ["get_weather", "get_time"]
         assert [call.function.arguments for call in calls] == ['{"city": "Paris"}'] * 2
         assert len({call.id for call in calls}) == 2
-    results: Any = [{"role": "tool", "tool_call_id": call.id, "content": call.function.name} for call in calls]
-    answer = client().chat.completions.create(model="coder", messages=[*messages, streamed, *results], tools=both)
+    messages += [streamed]
+    messages += [{"role": "tool", "tool_call_id": call.id, "content": call.function.name} for call in calls]
+    answer = client().chat.completions.create(model="coder", messages=messages, tools=both)
     assert answer.choices[0].message.content == "The tool says: get_weather; get_time – voilà."
 
 
