@@ -23,7 +23,6 @@ ROWS = {row.id: row for row in rows()}
 # Rows that are right and that the gateway does not do yet.
 NOT_YET: dict[str, str] = {
     "heartbeat-refuses": "what is wrong with the request is told as the server's failure, and held against it",
-    "error-event-late": "an error behind the end of the answer is passed on, byte for byte",
 }
 AT_ONCE = ("gateway-drain",)  # scenes that ask for a stream and for a whole answer in one go
 
@@ -61,10 +60,8 @@ def cases(names: Iterable[str], endpoint: str = "chat") -> list[object]:
     ]
 
 
-def _marks(name: str, endpoint: str) -> list[pytest.MarkDecorator]:
-    if name not in NOT_YET or (name, endpoint) == ("error-event-late", "messages"):  # translated: it is held back there
-        return []
-    return [pytest.mark.xfail(strict=True, reason=NOT_YET[name])]
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.xfail(strict=True, reason=NOT_YET[name])] if name in NOT_YET else []
 
 
 def test_each_row_has_a_test_and_each_test_a_row() -> None:

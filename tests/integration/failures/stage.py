@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import time
@@ -16,9 +17,20 @@ import trustme
 from router.artifact import Artifact
 from tests.fakes.dialects import DIALECTS
 from tests.fakes.raw import END, Call, RawServer, Then, piece, raw_server, sends, stream_head, whole
-from tests.integration.conftest import Running, metric
+from tests.integration.conftest import Running
 from tests.integration.failures.endpoints import ENDPOINTS
 
+COUNTED = frozenset(
+    {
+        "moe_requests_total",
+        "moe_requests_in_flight",
+        "moe_upstream_attempts_total",
+        "moe_fallbacks_total",
+        "moe_tokens_total",
+        "moe_cost_usd_total",
+        "moe_client_disconnects_total",
+    }
+)
 PRICE = {"input": 1.0, "cached_input": 0.5, "output": 2.0}
 PATIENT = "{connect: 5s, first_byte: 10s, idle: 10s, total: 20s}"
 # Each limit short where the others are not, so that a row shows that it is this one that ends the wait.
@@ -28,15 +40,32 @@ BRIEF = "{connect: 5s, first_byte: 10s, idle: 10s, total: 700ms}"
 LONG_SECONDS = 8  # shorter than the limits that are to play no part
 
 
+class Counts:
+    """The series of /metrics that count something, read once."""
+
+    def __init__(self, text: str) -> None:
+        self._series: dict[str, list[tuple[dict[str, str], float]]] = {}
+        for line in text.splitlines():
+            name, _, rest = line.partition("{")
+            if name in COUNTED:
+                labels, _, value = rest.rpartition("} ")
+                self._series.setdefault(name, []).append((dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)))
+
+    def of(self, name: str, **labels: str) -> float:
+        if name not in COUNTED:
+            raise KeyError(name)
+        return sum(value for found, value in self._series.get(name, ()) if labels.items() <= found.items())
+
+
 @dataclass
 class Books:
     """What a request changed in the metrics."""
 
-    before: str
-    after: str
+    before: Counts
+    after: Counts
 
     def change(self, name: str, **labels: str) -> float:
-        return round(metric(self.after, name, **labels) - metric(self.before, name, **labels), 12)
+        return round(self.after.of(name, **labels) - self.before.of(name, **labels), 12)
 
 
 @dataclass
@@ -55,15 +84,15 @@ class Stage:
         request = asked.request(model, stream)
         return self.client.post(f"{self.gateway.url}{asked.path}", json=request)
 
-    def metrics(self) -> str:
-        return self.client.get(f"{self.gateway.url}/metrics").text
+    def metrics(self) -> Counts:
+        return Counts(self.client.get(f"{self.gateway.url}/metrics").text)
 
-    def books(self, before: str, requests: int = 1) -> Books:
+    def books(self, before: Counts, requests: int = 1) -> Books:
         """The books since `before`, once those of so many requests are closed: they are just after the last byte."""
         until = time.monotonic() + 5
         while True:
             books = Books(before, self.metrics())
-            if books.change("moe_requests_total") == requests and metric(books.after, "moe_requests_in_flight") == 0:
+            if books.change("moe_requests_total") == requests and books.after.of("moe_requests_in_flight") == 0:
                 return books
             assert time.monotonic() < until, "the books of a request were never closed, or its place never given back"
             time.sleep(0.01)
