@@ -50,9 +50,7 @@ def cases(names: Iterable[str], endpoint: str = "chat") -> list[object]:
     """A case for each row and each way of asking that it holds for."""
     where = "" if endpoint == "chat" else f"-{endpoint}"
     return [
-        pytest.param(
-            name, stream, endpoint, id=f"{name}-{'stream' if stream else 'whole'}{where}", marks=_marks(name, endpoint)
-        )
+        pytest.param(name, stream, endpoint, id=f"{name}-{'stream' if stream else 'whole'}{where}", marks=_marks(name))
         for name, row in ROWS.items()
         if name in names
         for stream in (row.asked if name not in AT_ONCE else (True,))
