@@ -154,7 +154,12 @@ def test_sigterm_lets_every_stream_end_and_leaves_with_status_0(config: Path, ex
 @pytest.mark.timeout(240)
 def test_a_worker_is_launched_once_and_every_process_learns_where_its_successor_is(tmp_path: Path) -> None:
     config = tmp_path / "experts.yaml"
-    expert = {"model": "m", "domains": ["general"], "upstream": {"embedded": "smollm2"}, "price": {"input": 1.0, "output": 2.0}}
+    expert = {
+        "model": "m",
+        "domains": ["general"],
+        "upstream": {"embedded": "smollm2"},
+        "price": {"input": 1.0, "output": 2.0},
+    }
     config.write_text(json.dumps({"version": 1, "experts": {"one": expert}}))
     with serve("--config", str(config), "--processes", "2") as command:
         assert {ask(command) for _ in range(8)} == {200}

@@ -154,7 +154,10 @@ def test_a_socket_that_another_put_in_its_place_is_left_to_it(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["missing/s", "x" * 200])
 def test_a_path_that_cannot_be_is_told_in_one_line(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SettingsError, match=r"cannot listen on .*--uds") as caught, bound(Settings(uds=tmp_path / name)):
+    with (
+        pytest.raises(SettingsError, match=r"cannot listen on .*--uds") as caught,
+        bound(Settings(uds=tmp_path / name)),
+    ):
         pass
     assert "\n" not in str(caught.value)
 
