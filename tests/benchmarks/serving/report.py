@@ -74,8 +74,10 @@ def _reach(figure: Figure | None, scale: float, style: str) -> str:
 
 def notes(found: Results) -> Iterator[str]:
     """What the table does not say."""
-    for where, ratio in found.auto_to_pass.items():
-        yield f"auto makes {_reach(ratio, 1, '.2f')} of the requests a second of an expert asked by name: {where}"
+    for kind, clients in kinds_and_clients(found):
+        if ratio := found.auto_to_pass.get(f"{kind}, {clients}"):
+            where = heading(kind, clients)
+            yield f"auto makes {_reach(ratio, 1, '.2f')} of the requests a second of an expert asked by name: {where}"
     decided = sum(found.stages.values())
     if decided:
         shares = ", ".join(f"{stage} {count:,} ({count / decided:.1%})" for stage, count in found.stages.items())

@@ -76,7 +76,7 @@ def results(run: Run) -> Results:
     """`run` has one sample at the least."""
     keys = list(dict.fromkeys((s.way, s.kind, s.clients) for s in run.samples))
     against = {
-        f"{kind}, {clients} client{'s' if clients > 1 else ''}": compared
+        f"{kind}, {clients}": compared
         for kind, clients in dict.fromkeys((kind, clients) for _, kind, clients in keys)
         if (compared := _ratio(run.samples, AUTO, PASS_THROUGH, kind, clients, "rate"))
     }
