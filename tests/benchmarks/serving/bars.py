@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 820, 230, 86, 58, 40
-BAR, GAP, HEADING = 17, 5, 26
+BAR, GAP, HEADING, APART = 17, 5, 26, 10
 COLOURS = (  # for a light and for a dark page
     ("#94a3b8", "#64748b"),
     ("#b45309", "#f0a64b"),
@@ -35,7 +35,7 @@ def bars(groups: Mapping[str, Sequence[Bar]], title: str, foot: str) -> str:
     names = list(dict.fromkeys(bar.name for bar in every))
     low = 10 ** math.floor(math.log10(min(bar.least for bar in every)))
     high = 10 ** math.ceil(math.log10(max(bar.most for bar in every) * 1.0001))
-    height = TOP + BOTTOM + sum(HEADING + len(group) * (BAR + GAP) for group in groups.values())
+    height = TOP + BOTTOM + sum(HEADING + len(group) * (BAR + GAP) + APART for group in groups.values())
 
     def x(value: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * math.log(value / low) / math.log(high / low)
@@ -55,6 +55,7 @@ def bars(groups: Mapping[str, Sequence[Bar]], title: str, foot: str) -> str:
         for bar in group:
             parts += _bar(bar, names.index(bar.name), y, x)
             y += BAR + GAP
+        y += APART
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, height - 8, foot, "tick mid"))
     about = f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(title)}"'
     drawn = "\n".join(parts)

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import io
 from collections import Counter
-from xml.etree import ElementTree as ET
 
 import pytest
-from rich.console import Console
 
-from tests.benchmarks.serving import report
 from tests.benchmarks.serving.measuring import Run, Sample
 from tests.benchmarks.serving.results import results
 
@@ -16,8 +12,7 @@ def sample(way: str, rate: float, p50: float = 0.001, cpu: float = 0.0001, faile
     return Sample(way, "json", 32, rate, p50, 2 * p50, cpu, 100.0, failed, 0.25)
 
 
-@pytest.fixture
-def noisy() -> Run:
+def three_rounds() -> Run:
     """Three rounds of which the second had half of the machine."""
     run = Run(stages=Counter({"static": 30, "transformer": 10}))
     for share in (1.0, 0.5, 1.0):
@@ -28,6 +23,11 @@ def noisy() -> Run:
             sample("auto", 150 * share, 0.007 / share),
         ]
     return run
+
+
+@pytest.fixture
+def noisy() -> Run:
+    return three_rounds()
 
 
 def test_ratios_are_within_a_round_and_rates_are_medians(noisy: Run) -> None:
@@ -54,38 +54,3 @@ def test_a_way_that_was_not_measured_is_left_out(noisy: Run) -> None:
     cell = results(noisy).cell("pass-through", "json", 32)
     assert cell is not None
     assert cell.to_straight is cell.to_router is cell.added50 is None
-
-
-def test_the_table_tells_every_way_and_what_failed(noisy: Run) -> None:
-    console = Console(width=190, record=True, file=io.StringIO())
-    for part in report.terminal(results(noisy)):
-        console.print(part)
-    told = console.export_text()
-    for words in (
-        "vllm-router 0.1.17",
-        "(3 failed)",
-        "0.50 [0.50–0.50]",
-        "static 30 (75.0%)",
-        "25 [25–25] %",
-        "auto makes 0.75 [0.75–0.75]",
-    ):
-        assert words in told
-
-
-def test_the_document_keeps_what_is_around_the_figures(noisy: Run) -> None:
-    document = f"before\n{report.START}\nold\n{report.END}\nafter\n"
-    once = report.inserted(document, report.markdown(results(noisy)))
-    assert once.startswith("before\n")
-    assert once.endswith("\nafter\n")
-    assert "old" not in once
-    assert report.inserted(once, report.markdown(results(noisy))) == once
-    with pytest.raises(ValueError, match="no place"):
-        report.inserted("nothing", "x")
-
-
-def test_the_picture_has_a_bar_for_each_way(noisy: Run) -> None:
-    drawn = ET.fromstring(report.picture(results(noisy), 32))  # noqa: S314 - ours
-    wide = [float(r.attrib["width"]) for r in drawn.iter("{http://www.w3.org/2000/svg}rect")][1:]
-    assert len(wide) == 4
-    straight, router, by_name, _ = wide
-    assert straight < router < by_name
