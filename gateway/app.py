@@ -92,9 +92,11 @@ def create_app(
     )
     app.state.failure, app.state.starting, app.state.draining = None, None, False
     app.state.gateway = first.state
+    app.state.on_reload = lambda digest: None  # for whoever has to know what runs here now
 
     def serve(generation: Generation) -> None:
         app.state.gateway = generation.state  # one assignment: a request sees the one or the other
+        app.state.on_reload(generation.state.file.digest)
 
     app.state.reloader = Reloader(
         first, partial(Generation, settings, metrics=metrics, workers=workers, share=share), serve

@@ -15,7 +15,7 @@ from io import FileIO
 from gateway import logs, metricfiles
 from gateway.app import create_app
 from gateway.console import fail, shown_progress
-from gateway.messages import Hung, Lent, News, Ready, Setup, line, read
+from gateway.messages import Hung, Lent, News, Ready, Reloaded, Setup, Told, line, read
 from gateway.serving import Server, spare_collector
 from gateway.sockets import own
 from gateway.state import GatewayState
@@ -33,7 +33,7 @@ def main() -> None:
     # Unbuffered: what comes behind the first line is for the event loop to read.
     news = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 - for as long as the process lives
 
-    def tell(message: Ready | Hung) -> None:
+    def tell(message: Told) -> None:
         os.write(told, line(message))
 
     try:
@@ -42,7 +42,7 @@ def main() -> None:
         fail(str(error))
 
 
-def _serve(setup: Setup, news: FileIO, tell: Callable[[Ready | Hung], None]) -> None:
+def _serve(setup: Setup, news: FileIO, tell: Callable[[Told], None]) -> None:
     settings = setup.settings
     metricfiles.join(setup.process)
     with shown_progress() as progress:
@@ -68,6 +68,7 @@ def _serve(setup: Setup, news: FileIO, tell: Callable[[Ready | Hung], None]) -> 
 
     share = (setup.process, settings.processes)
     app = create_app(settings, router, on_ready=on_ready, workers=workers, share=share)
+    app.state.on_reload = lambda digest: tell(Reloaded(digest))
     server = Server(app, settings, tls_context(settings.tls_cert, settings.tls_key), beside=follow)
     server.serve_on(sockets)
 

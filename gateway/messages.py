@@ -47,10 +47,16 @@ class Hung(msgspec.Struct, tag="hung"):
     url: str
 
 
-Told = Ready | Hung
+class Reloaded(msgspec.Struct, tag="reloaded"):
+    """A process serves by the experts.yaml of that digest from now on."""
+
+    digest: str
 
 
-def line(message: Setup | News | Ready | Hung) -> bytes:
+Told = Ready | Hung | Reloaded
+
+
+def line(message: Setup | News | Told) -> bytes:
     return msgspec.json.encode(message, enc_hook=str) + b"\n"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import logs, metricfiles
-from gateway.messages import News, Ready, Setup, Told, lent, line, read
+from gateway.messages import News, Ready, Reloaded, Setup, Told, lent, line, read
 from gateway.settings import Settings
 from gateway.sockets import named
 from gateway.workers.supervisor import Worker, embedded_worker
@@ -70,6 +70,7 @@ class Child:
         self.number, self.process = number, process
         self.started = time.monotonic()
         self.ready = asyncio.Event()
+        self.digest = ""  # of the experts.yaml that it was told to read last; none until then
 
     @property
     def running(self) -> bool:
@@ -136,12 +137,23 @@ class Family:
         self._signalled.set()
 
     def _on_hangup(self) -> None:
-        """Every process reads experts.yaml anew. One that is started later gets what they then have: a bad file changes nothing."""
+        """Every process reads experts.yaml anew."""
+        self._read()
+        _signal_all([child for child in self._children.values() if child.ready.is_set()], signal.SIGHUP)
+
+    def _on_reloaded(self, child: Child, digest: str) -> None:
+        """One process was asked to read experts.yaml anew: so do the others."""
+        child.digest = digest
+        self._read()
+        others = [other for other in self._children.values() if other.ready.is_set() and other.digest != digest]
+        _signal_all(others, signal.SIGHUP)
+
+    def _read(self) -> None:
+        """What a process that is started from now on gets. A bad file changes nothing."""
         with contextlib.suppress(RouterError, OSError, UnicodeDecodeError):
             text = self.settings.config.read_text("utf-8")
             parse_experts(text, self.settings.config.name)
             self._experts = text
-        _signal_all([child for child in self._children.values() if child.ready.is_set()], signal.SIGHUP)
 
     async def _start(self) -> None:
         """The first process is there before the others begin: where a router has to be trained, it is the one that trains."""
@@ -184,6 +196,8 @@ class Family:
             told = read(text, Told)
             if isinstance(told, Ready):
                 child.ready.set()
+            elif isinstance(told, Reloaded):
+                self._on_reloaded(child, told.digest)
             elif self._workers[told.worker].url == told.url:  # else it was replaced since
                 self._workers[told.worker].kill()
 

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from gateway.balancing import outstanding
-from gateway.errors import BadRequestError, ConflictError
+from gateway.errors import BadRequestError
 from gateway.reload import ReloadError
 from gateway.replica import Replica
 from gateway.state import GatewayState
@@ -18,10 +18,10 @@ routes = APIRouter(tags=["admin"])
 
 @routes.post("/admin/reload")
 async def reload(request: Request) -> dict[str, Any]:
-    """Serve by experts.yaml as it is now; where something is wrong with it, 400 says what, and nothing changes."""
-    state: GatewayState = request.app.state.gateway
-    if state.settings.processes > 1:
-        raise ConflictError("Several processes serve here and one alone was asked: send SIGHUP to their parent.")
+    """Serve by experts.yaml as it is now; where something is wrong with it, 400 says what, and nothing changes.
+
+    Of several processes the others follow the one that was asked.
+    """
     try:
         file = await request.app.state.reloader.reload()
     except ReloadError as error:

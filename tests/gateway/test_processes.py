@@ -152,7 +152,7 @@ def test_sigterm_lets_every_stream_end_and_leaves_with_status_0(config: Path, ex
 
 
 @pytest.mark.timeout(240)
-def test_a_worker_is_launched_once_and_every_process_learns_where_its_successor_is(tmp_path: Path) -> None:
+def test_what_one_process_is_told_all_know_a_new_file_and_the_successor_of_a_worker(tmp_path: Path) -> None:
     config = tmp_path / "experts.yaml"
     expert = {
         "model": "m",
@@ -163,6 +163,18 @@ def test_a_worker_is_launched_once_and_every_process_learns_where_its_successor_
     config.write_text(json.dumps({"version": 1, "experts": {"one": expert}}))
     with serve("--config", str(config), "--processes", "2") as command:
         assert {ask(command) for _ in range(8)} == {200}
+
+        # Asked of one process, another experts.yaml is taken up by all.
+        before = config.read_text()
+        config.write_text(before.replace('"one"', '"two"'))
+        answer = httpx.post(f"{command.url}/admin/reload", timeout=30)
+        assert answer.status_code == 200, answer.text
+        assert until(lambda: [ask(command, "two") for _ in range(12)] == [200] * 12)
+        assert told(command, "moe_config_info") == 1
+        config.write_text(before)
+        command.process.send_signal(signal.SIGHUP)
+        assert until(lambda: [ask(command) for _ in range(12)] == [200] * 12)
+
         (worker,) = command.worker_pids()
         assert psutil.Process(worker).ppid() == command.process.pid
         os.kill(worker, signal.SIGKILL)
