@@ -117,9 +117,19 @@ class Relay:
         if self.outcome is Outcome.OK:
             if self._translator:
                 return self._translator.end()
-            return b"" if self._reader.failed else self._splitter.rest()  # no error that came behind the end
+            return self._leftover()
         message = "The expert failed while it was answering; what came before this is incomplete."
         return self._shape.event(message, f"upstream_{self.outcome}")
+
+    def _leftover(self) -> bytes:
+        """What came behind the last whole event, which a server that ends without a blank line may have meant as one. Not
+        an error behind the end of the answer, nor what followed it."""
+        if self._reader.failed:
+            return b""
+        rest = self._splitter.rest()
+        final_usage = self._reader.read(rest)
+        self._exchange.usage = self._reader.usage
+        return b"" if self._reader.failed or (final_usage and self._hide_usage) else rest
 
     def _digest(self, chunk: bytes) -> bytes:
         """Read the events that `chunk` completes; returns those to pass on, none from a failure on."""

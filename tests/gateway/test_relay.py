@@ -332,3 +332,15 @@ async def test_an_expert_that_sends_on_and_on_and_says_nothing_lets_another_be_a
     relay, _, reply = relay_of(*[b": " + b"x" * 100_000 + b"\n\n"] * 400)
     assert (await refusal(relay)).outcome is Outcome.STREAM_ERROR
     assert reply.taken < 400
+
+
+@pytest.mark.parametrize("hide", [True, False])
+async def test_usage_is_read_and_hidden_though_no_blank_line_ends_it(hide: bool) -> None:
+    relay, exchange, _ = relay_of(ROLE, WORDS[0], STOP, USAGE_CHUNK[:-2], hide_usage=hide)
+    assert b"".join(await carried(relay)) == ROLE + WORDS[0] + STOP + (b"" if hide else USAGE_CHUNK[:-2])
+    assert (relay.outcome, exchange.usage) == (Outcome.OK, Usage(8, 3, 4))
+
+
+async def test_an_error_behind_the_end_that_no_blank_line_ends_is_kept_here_too() -> None:
+    relay, _, _ = relay_of(ROLE, WORDS[0], STOP, ERROR_EVENT[:-2])
+    assert b"".join(await carried(relay)) == ROLE + WORDS[0] + STOP

@@ -221,13 +221,13 @@ def payload(event: bytes) -> Any:
     lines = [line[5:] for line in re.split(rb"\r\n|\n|\r", event) if line.startswith(b"data:")]
     try:
         return json.loads(b"\n".join(lines))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
 def is_usage(event: bytes) -> bool:
-    said = payload(event)
-    return isinstance(said, dict) and said.get("choices") == [] and isinstance(said.get("usage"), dict)
+    """Whether this is the chunk of a good stream that tells usage and nothing else."""
+    return payload(event) in ({"id": "c1", "choices": [], "usage": USAGE}, {"choices": [], "usage": USAGE})
 
 
 def error_of(last: bytes, dialect: Dialect) -> Any:

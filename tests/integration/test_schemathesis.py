@@ -27,7 +27,8 @@ from schemathesis.specs.openapi.checks import (
 
 from gateway.openapi import CARRIED
 from gateway.routes.carried import KINDS
-from tests.fakes.raw import END, Call, RawServer, Then, piece, raw_server, stream_head, whole
+from tests.fakes.anything import EXPERTS, takes_anything
+from tests.fakes.raw import RawServer, raw_server
 from tests.integration.conftest import Command, serve
 
 KEY, ADMIN = "key-of-team-a", "key-of-the-admin"
@@ -49,29 +50,6 @@ OPERATIONS = [
     ("GET", "/admin/experts"),
     *(("POST", path) for path in KINDS),
 ]
-EXPERTS = """version: 1
-experts:
-  one:
-    model: model-one
-    domains: {{code: 0.5, math: 0.5, bio: 0.5, general: 0.5}}
-    upstream: {{vllm: [{url}]}}
-    endpoints: [chat, completions, embeddings, responses, messages]
-    capabilities: [tools, json_schema, logprobs, n, vision, audio, state]
-"""
-ENDS = {
-    "/v1/responses": {"type": "response.completed", "response": {}},
-    "/v1/messages": {"type": "message_stop"},
-}
-CHUNK = {"choices": [{"index": 0, "delta": {"content": "x"}, "text": "x", "finish_reason": "stop"}]}
-
-
-async def takes_anything(call: Call) -> Then:
-    if call.body.get("stream") is True and call.path in KINDS and call.path != "/v1/embeddings":
-        event = json.dumps(ENDS.get(call.path, CHUNK)).encode()
-        await call.send(stream_head() + piece(b"data: " + event + b"\n\n") + END)
-    else:
-        await call.send(whole(b'{"input_tokens": 1}'))
-    return "keep"
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequestError
+from gateway.requests.chat import Chat
+from gateway.requests.completion import Completion
+from gateway.requests.embedding import Embedding
 from gateway.requests.fields import check_encoding, check_pieces, fields_of
+from gateway.requests.message import CountTokens, MessageRequest
+from gateway.requests.response import ResponseRequest
 from router.errors import MessagesError
+from tests.gateway.requests.test_chat import expert
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet='a,"\\[]{}:\n ü', max_size=6),
@@ -86,3 +92,24 @@ def test_what_is_not_utf8_is_told_for_what_it_is(body: bytes, why: str) -> None:
 @given(st.text())
 def test_what_is_utf8_passes(text: str) -> None:
     check_encoding(b"{" + text.encode("utf-8", "replace") + b"}" if "\0" not in text[:4] else b"{}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (Chat, b'"messages":[{"role":"user","content":"hi"}]'),
+        (Completion, b'"prompt":"hi"'),
+        (Embedding, b'"input":"hi"'),
+        (ResponseRequest, b'"input":"hi"'),
+        (MessageRequest, b'"messages":[{"role":"user","content":"hi"}],"max_tokens":5'),
+        (CountTokens, b'"messages":[{"role":"user","content":"hi"}]'),
+    ],
+)
+@pytest.mark.parametrize("name", [b'"model"', rb'"mod\u0065l"', rb'"\u006dodel"'])
+def test_of_a_field_that_is_said_twice_router_and_expert_see_the_same_one(kind: Any, body: bytes, name: bytes) -> None:
+    request = kind.parse(b'{"model":"a",' + body + b',"seed":1,' + name + b':"b","seed":2}')
+    assert request.query().requested_model == "b"
+    sent = request.body(expert("mine"))
+    assert sent.count(b"mod") == 1
+    assert json.loads(sent, object_pairs_hook=list).count(("seed", 2)) == 1
+    assert (json.loads(sent)["model"], sent.count(b'"seed"')) == ("mine", 1)
