@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
-from gateway.errors import ANTHROPIC, BadRequestError, PassedError, Shape
+from gateway.errors import ANTHROPIC, BadRequestError, PassedError
 from gateway.exchange import Attempt as Record
 from gateway.exchange import Exchange, Outcome
 from gateway.pool import Place
@@ -29,7 +31,12 @@ RETRY_AFTER = "5"
 PASSED_HEADERS = ("content-type", "retry-after", "retry-after-ms", "x-should-retry")
 # About our key, our account, our model or our path, or what a server cannot do at all: nothing that the client could mend.
 OUR_FAULT = frozenset({401, 402, 403, 404, 405, 501})
-TOO_LONG = ("context length", "context size", "context window", "exceed_context_size", "context_length_exceeded")
+BESIDE = "/.."  # how paths begin that are not under a server's /v1
+# How servers say that a prompt is too long: vLLM, llama.cpp, SGLang, OpenAI, Anthropic, TGI.
+TOO_LONG = (
+    *("context length", "context size", "context window", "exceed_context_size", "context_length_exceeded"),
+    *("maximum model length", "prompt is too long", "maximum number of tokens", "`inputs` tokens + `max_new_tokens`"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +91,7 @@ class Failed(Exception):  # noqa: N818 - not an error yet: another attempt may d
     @property
     def retry_after(self) -> float | None:
         """The seconds that the server asked to be left alone, None where it did not say."""
-        try:
-            return float(self.headers["retry-after"])
-        except (KeyError, ValueError):
-            return None
+        return seconds_of(self.headers.get("retry-after", ""))
 
 
 class Attempt:
@@ -125,6 +129,7 @@ class Attempt:
 
     async def _asked(self, record: Record, held: ExitStack, fresh: bool) -> Answer:
         stream, timeouts, heartbeat = self._wire.stream, self._expert.timeouts, self._expert.heartbeat
+        until = time.perf_counter() + timeouts.total
         opening = Opening(self._post(fresh))
         held.callback(opening.close)
         with self._exchange.waiting():
@@ -132,8 +137,10 @@ class Attempt:
             limit = timeouts.first_byte if stream else timeouts.total
             reply = await opening.within(limit, heartbeat if stream else None)
         if reply is None:
-            return await self._relayed(record, opening.chunks(), {"content-type": "text/event-stream"}, held)
+            return await self._relayed(record, self._awaited(opening), {"content-type": "text/event-stream"}, held)
         passed = {name: reply.headers[name] for name in PASSED_HEADERS if name in reply.headers}
+        if "retry-after" in passed and seconds_of(passed["retry-after"]) is None:
+            del passed["retry-after"]
         events = is_event_stream(reply)
         if reply.status < 300 and events and not stream:
             raise UpstreamError(Outcome.SERVER_ERROR, "it streamed an answer that was to come in one piece")
@@ -141,10 +148,12 @@ class Attempt:
             raise UpstreamError(Outcome.SERVER_ERROR, "it answered in one piece where a stream was asked for")
         if reply.status < 300 and events:
             return await self._relayed(record, reply.chunks(), passed, held)
-        async with _waiting(self._exchange, timeouts.total):
+        async with _waiting(self._exchange, until - time.perf_counter()):
             content = await reply.read()
         if reply.status >= 300:
-            return _passed_or_failed(self._ask.request.shape, reply.status, content, passed)
+            if self._wire.path.startswith(BESIDE) and reply.status in OUR_FAULT:
+                raise self._cannot("The expert's server cannot count tokens.")
+            return _passed_or_failed(self._ask.request, reply.status, content, passed)
         return self._whole(reply.status, passed, content)
 
     def _whole(self, status: int, headers: dict[str, str], content: bytes) -> Answer:
@@ -166,10 +175,28 @@ class Attempt:
         def first() -> None:
             self._place.first_token(time.perf_counter() - record.started)
 
-        relay = Relay(chunks, self._exchange, self._wire, self._ask.request.shape, self._expert, first)
+        relay = Relay(chunks, self._exchange, self._wire, self._ask.request.shape, self._expert, first, record.started)
         held.callback(relay.close)
         await relay.first()
         return Answer(200, headers, relay=relay)
+
+    async def _awaited(self, opening: Opening) -> AsyncIterator[bytes]:
+        """What an answer brings that was waited for when the client was told so: another expert cannot be asked any more.
+        Raises UpstreamError."""
+        reply = await opening.reply()
+        if reply.status >= 300:
+            content = await reply.read()
+            try:
+                _passed_or_failed(self._ask.request, reply.status, content, {})
+            except Failed as failed:
+                raise UpstreamError(failed.outcome, failed.message) from None
+            raise UpstreamError(
+                Outcome.CLIENT_ERROR, _error_message(content) or f"It answered with status {reply.status}."
+            )
+        if not is_event_stream(reply):
+            raise UpstreamError(Outcome.SERVER_ERROR, "it answered in one piece where a stream was asked for")
+        async for chunk in reply.chunks():
+            yield chunk
 
     async def _post(self, fresh: bool) -> Reply:
         headers = {
@@ -181,9 +208,14 @@ class Attempt:
         try:
             body = self._wire.body(self._expert)
         except BadRequestError as error:  # what cannot be put into this expert's words
-            passed = Answer(error.status, {"content-type": "application/json"}, self._ask.request.shape.body(error))
-            raise Failed(Outcome.CLIENT_ERROR, error.status, error.message, passed=passed, foreign=True) from None
+            raise self._cannot(error.message, error.param) from None
         return await self._upstream.post(address, self._wire.path, body, headers, self._expert.timeouts, fresh)
+
+    def _cannot(self, message: str, param: str | None = None) -> Failed:
+        """The failure of an expert that speaks other words than the request's; one that speaks the same can do better."""
+        body = self._ask.request.shape.body(BadRequestError(message, param=param))
+        passed = Answer(BadRequestError.status, {"content-type": "application/json"}, body)
+        return Failed(Outcome.CLIENT_ERROR, passed.status, message, passed=passed, foreign=True)
 
 
 class Opening:
@@ -211,15 +243,11 @@ class Opening:
             raise UpstreamError(Outcome.TIMEOUT, "it did not answer in time")
         return None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """What a reply that was waited for brings; another expert cannot be asked any more. Raises UpstreamError."""
+    async def reply(self) -> Reply:
+        """The reply that is still waited for. Raises UpstreamError."""
         if self._task is None:
             raise RuntimeError("nothing is being waited for")
-        reply = await self._task
-        if reply.status >= 300 or not is_event_stream(reply):
-            raise UpstreamError(Outcome.SERVER_ERROR, "it refused after it was waited for")
-        async for chunk in reply.chunks():
-            yield chunk
+        return await self._task
 
     def close(self) -> None:
         """Give up what is still being waited for, close what came."""
@@ -233,6 +261,19 @@ class Opening:
 def _close_reply(task: asyncio.Task[Reply]) -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().close()
+
+
+def seconds_of(retry_after: str) -> float | None:
+    """What a Retry-After asks for, in seconds or as a date; None where it is neither."""
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return max(0.0, seconds)
+    return seconds if 0 <= seconds < math.inf else None
 
 
 def is_event_stream(reply: Reply) -> bool:
@@ -250,11 +291,12 @@ async def _waiting(exchange: Exchange, seconds: float) -> AsyncIterator[None]:
         raise UpstreamError(Outcome.TIMEOUT, "it did not answer in time") from None
 
 
-def _passed_or_failed(shape: Shape, status: int, content: bytes, headers: dict[str, str]) -> Answer:
+def _passed_or_failed(request: ModelRequest, status: int, content: bytes, headers: dict[str, str]) -> Answer:
     """An answer that is no success: passed on where it is about the request. Raises Failed where another may do better."""
+    shape = request.shape
     kept = {name: value for name, value in headers.items() if name != "content-type"}
     refusal = refusal_of(status, content)
-    if status in OUR_FAULT or status < 400:
+    if (status in OUR_FAULT and not (status == 404 and request.continues_kept)) or status < 400:
         message = "The expert refused the gateway's own request; its operator has to look into it."
         raise Failed(Outcome.REJECTED, 502, message)
     if status in (408, 429) or refusal is Refusal.FULL:
@@ -276,7 +318,7 @@ def _passed_or_failed(shape: Shape, status: int, content: bytes, headers: dict[s
             )
         )
         answer.headers["content-type"] = "application/json"
-    if status == 400 and any(words in content.decode("utf-8", "replace").lower() for words in TOO_LONG):
+    if status in (400, 413, 422) and any(words in content.decode("utf-8", "replace").lower() for words in TOO_LONG):
         raise Failed(Outcome.CLIENT_ERROR, status, "The prompt is too long.", passed=answer)
     return answer
 

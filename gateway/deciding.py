@@ -72,6 +72,10 @@ class Batcher:
             self._next()
         return await future
 
+    @property
+    def idle(self) -> bool:
+        return not self._busy
+
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
         for _, future in self._queue:
@@ -140,7 +144,15 @@ class Decider:
         return replace(decided, seconds=self._clock() - started)
 
     async def decide_for(self, request: ModelRequest, overrides: Overrides) -> Decision:
-        """Who answers a request, among the experts that serve its endpoint. Raises as `decide` does."""
+        """Who answers a request, among the experts that serve its endpoint. Raises as `decide` does, naming fields as the request
+        does."""
+        try:
+            return await self._decide_for(request, overrides)
+        except BadRequestError as error:
+            error.param = request.names.get(error.param or "", error.param)
+            raise
+
+    async def _decide_for(self, request: ModelRequest, overrides: Overrides) -> Decision:
         unable = self._serves.unable(request)
         query = replace(request.query(overrides), endpoint=request.endpoint, unable=unable)
         if request.interchangeable or self.router.resolve(query.requested_model) not in POLICIES:
@@ -208,6 +220,11 @@ class Decider:
         if said not in domains:
             raise _refused(DOMAIN, said, f"one of {', '.join(domains)}")
         return said
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for a decision or an explanation."""
+        return self._batcher.idle and not self._explanations
 
     def close(self) -> None:
         self._batcher.close()

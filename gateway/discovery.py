@@ -39,14 +39,19 @@ class Discovery:
         self._upstream, self._serves = upstream, serves
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._tries: dict[str, int] = {}
+        self._asked: dict[str, tuple[Replica, int]] = {}  # which replica was asked, and in which of its lives
 
     def refresh(self, experts: Mapping[str, Expert], replicas: Mapping[str, Sequence[Replica]]) -> None:
-        """Ask those that are up and were not asked yet."""
+        """Ask those that are up and were not asked yet, or are other servers than those that were."""
         for name, expert in experts.items():
             up = next((r for r in replicas[name] if r.up), None)
+            before = self._asked.get(name)
+            if before is not None and before[0].up and before[0].life != before[1]:
+                self._tries[name] = 0
             wanted = expert.endpoints is None and expert.upstream.vllm and self._tries.get(name, 0) < MAX_TRIES
             if wanted and up is not None and name not in self._asking:
                 self._tries[name] = self._tries.get(name, 0) + 1
+                self._asked[name] = up, up.life
                 self._asking[name] = asyncio.create_task(self._ask(name, up.address))
 
     async def settled(self) -> None:

@@ -61,10 +61,7 @@ class Dispatcher:
         """The first usable answer. Raises UpstreamGatewayError where no expert gives one."""
         exchange.phase = Phase.WAITING
         walk = self._begin(exchange, ask, decision)
-        answer = await self._along(walk)
-        if answer is None and walk.last is None:
-            place = await self._wait(walk)
-            answer = await self._at(walk, place) or await self._along(walk)
+        answer = await self._along(walk) or await self._later(walk)
         if answer is not None:
             return answer
         if walk.last is not None and walk.last.passed is not None:
@@ -97,6 +94,16 @@ class Dispatcher:
                     break
         return None
 
+    async def _later(self, walk: Walk) -> Answer | None:
+        """The answer of who had no room until now; None where nobody else may do better. Raises UpstreamGatewayError where nobody
+        was asked at all."""
+        if walk.over or (walk.last is not None and walk.last.passed is not None):
+            return None
+        place = await self._wait(walk)
+        if place is None:
+            return None
+        return await self._at(walk, place) or await self._along(walk)
+
     def _place(self, walk: Walk, expert: str, again: bool) -> Place | None:
         """A place at a replica that was not tried yet, held; `again` where the expert was asked already."""
         place = self._pool.take(expert, self._key(walk, expert), walk.tried)
@@ -107,12 +114,14 @@ class Dispatcher:
             self._budget.request(expert)
         return place
 
-    async def _wait(self, walk: Walk) -> Place:
-        """A place as soon as there is one. Raises UpstreamGatewayError."""
+    async def _wait(self, walk: Walk) -> Place | None:
+        """A place as soon as there is one; None where there is none and another failed already. Raises UpstreamGatewayError."""
         try:
             with walk.exchange.waiting():
                 return await self._pool.wait(walk.chain, self._key(walk, walk.chain[0]), walk.tried)
         except NoPlaceError as error:
+            if walk.last is not None:
+                return None
             message = f"{walk.chain[0]} and its fallbacks are full or down; retry in {error.retry_after} s."
             headers = {"retry-after": str(error.retry_after)}
             raise UpstreamGatewayError(503, message, code="no_expert_available", headers=headers) from None
@@ -133,28 +142,25 @@ class Dispatcher:
 
     async def _at(self, walk: Walk, place: Place) -> Answer | None:
         """The answer at a place, or at a second one where the first is late and the expert hedges."""
-        delay = self._hedges.delay(place.expert, walk.ask.request.stream)
+        delay = self._hedges.delay(place.expert, (walk.ask.request.endpoint, walk.ask.request.stream))
         if delay is None:
             return await self._tried(walk, place)
         first = asyncio.ensure_future(self._tried(walk, place))
         running = {first}
+        answer: Answer | None = None
         try:
             await asyncio.wait(running, timeout=delay)
             if not first.done() and (second := self._place(walk, place.expert, again=True)) is not None:
                 running.add(asyncio.ensure_future(self._tried(walk, second)))
-            return await self._first_answer(walk, running)
+            answer = await _first_answer(running)
         finally:
-            await _give_up(running)
-
-    async def _first_answer(self, walk: Walk, running: set[asyncio.Task[Answer | None]]) -> Answer | None:
-        """The first answer; None where all end without one."""
-        while running:
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                running.discard(task)
-                if (answer := task.result()) is not None:
-                    return answer
-        return None
+            try:
+                await _give_up(running)
+            except BaseException:  # the client left while the loser was cleaned up
+                if answer is not None:
+                    answer.close()
+                raise
+        return answer
 
     async def _tried(self, walk: Walk, place: Place) -> Answer | None:
         """An attempt at a place, and a second one there where a kept connection was closed as we wrote to it."""
@@ -177,7 +183,9 @@ class Dispatcher:
                 place.note(failed.outcome, failed.refusal, failed.retry_after)
                 return None
             walk.exchange.answered_by(attempt.record)
-            self._hedges.learn(place.expert, walk.ask.request.stream, time.perf_counter() - started)
+            if answer.status < 300:
+                kind = (walk.ask.request.endpoint, walk.ask.request.stream)
+                self._hedges.learn(place.expert, kind, time.perf_counter() - started)
             held.callback(lambda: place.note(answer.outcome))
             held.enter_context(answer.held)
             answer.held = held.pop_all()
@@ -190,11 +198,26 @@ class Dispatcher:
         return UpstreamGatewayError(last.status, last.message, code=f"upstream_{last.outcome}", headers=last.headers)
 
 
+async def _first_answer(running: set[asyncio.Task[Answer | None]]) -> Answer | None:
+    """The first answer, whose task is no longer among the running ones; None where all end without one."""
+    while running:
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            running.discard(task)
+            if (answer := task.result()) is not None:
+                return answer
+    return None
+
+
 async def _give_up(running: set[asyncio.Task[Answer | None]]) -> None:
-    """Cancel what lost, wait until it has cleaned up, close what it may have got meanwhile."""
+    """Cancel what lost and wait until it has cleaned up. What it may have got meanwhile is closed, whoever waits."""
     for task in running:
         task.cancel()
-    for task in running:
-        await asyncio.wait({task})
-        if not task.cancelled() and task.exception() is None and (answer := task.result()) is not None:
-            answer.close()
+        task.add_done_callback(_close_answer)
+    if running:
+        await asyncio.wait(running)
+
+
+def _close_answer(task: asyncio.Task[Answer | None]) -> None:
+    if not task.cancelled() and task.exception() is None and (answer := task.result()) is not None:
+        answer.close()

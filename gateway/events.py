@@ -79,6 +79,10 @@ class StreamReader(Protocol):
     @property
     def ended(self) -> bool: ...
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can come, not even usage."""
+
     def read(self, event: bytes) -> bool:
         """Learn from an event; returns whether it is a usage chunk that a client may not have asked for."""
 
@@ -118,10 +122,12 @@ _EMPTY = (b"", b"null", b'""', b"[]", b"{}")
 class ChunkReader:
     """Reads the events of one stream of chat or text completions.
 
-    The proper end is [DONE], or a finish_reason for every choice that was begun.
+    The proper end is [DONE], or a finish_reason for every one of `choices` and every other that was begun. (Some servers write
+    an empty one until then.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int = 1) -> None:
+        self._choices = choices
         self.usage: Usage | None = None
         self.content = False
         self.failed = False
@@ -131,7 +137,11 @@ class ChunkReader:
 
     @property
     def ended(self) -> bool:
-        return self._done or (bool(self._finished) and self._begun == self._finished)
+        return self._done or (len(self._finished) >= self._choices and self._begun == self._finished)
+
+    @property
+    def over(self) -> bool:
+        return self._done
 
     def read(self, event: bytes) -> bool:
         """Learn from an event; returns whether it is the final usage chunk, which has no choices."""
@@ -172,13 +182,13 @@ class ChunkReader:
         for choice in chunk.choices or ():
             self.content = self.content or _says_something(choice)
             self._begun.add(choice.index)
-            if choice.finish_reason is not None:
+            if choice.finish_reason:
                 self._finished.add(choice.index)
         return chunk.choices == []
 
 
 def _says_something(choice: _Choice) -> bool:
-    if choice.text or choice.finish_reason is not None:
+    if choice.text or choice.finish_reason:
         return True
     delta = choice.delta
     if delta is None:
@@ -202,6 +212,10 @@ class ResponseReader:
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.content = self.failed = self.ended = False
+
+    @property
+    def over(self) -> bool:
+        return self.ended
 
     def read(self, event: bytes) -> bool:
         payload = payload_of(event)
@@ -235,6 +249,10 @@ class MessageReader:
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.content = self.failed = self.ended = False
+
+    @property
+    def over(self) -> bool:
+        return self.ended
 
     def read(self, event: bytes) -> bool:
         payload = payload_of(event)

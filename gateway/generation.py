@@ -43,7 +43,8 @@ class Generation:
         file = router.file
         self._metrics, self._upstream = metrics, adapters_for(file)
         pool = Pool(file, workers, metrics.hold, metrics, share, before=before.state.pool if before else None)
-        serves, fleet = Serves(file.experts), FleetWatch(pool)
+        self._serves: Serves = Serves(file.experts, before._serves if before else None)
+        serves, fleet = self._serves, FleetWatch(pool)
         self.state: GatewayState = GatewayState(
             settings,
             file,
@@ -81,7 +82,7 @@ class Generation:
         await self._health.stop()
         try:
             await asyncio.sleep(SETTLE_SECONDS)
-            while not self.state.pool.idle:  # noqa: ASYNC110 - who ends last tells nobody
+            while not (self.state.pool.idle and self.state.decider.idle):  # noqa: ASYNC110 - who ends last tells nobody
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
             await self.close()

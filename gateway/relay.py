@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from enum import Enum
@@ -17,6 +18,8 @@ from router.experts import Expert
 
 HEARTBEAT = b": the expert is still at work\n\n"  # a comment: clients pass over it, proxies see that the line is in use
 
+CLOSE_SECONDS = 0.5  # for a server to end its stream behind [DONE], so that its connection can be kept
+
 
 class _Silence(Enum):
     """What `_next` answers where the expert said nothing for a heartbeat."""
@@ -28,7 +31,7 @@ class Relay:
     """One stream.
 
     `outcome` is None until `rest` ended; `complete` says that the client has had all of the answer. `on_first` is called
-    once, when the expert has said something. To be closed, whatever happens.
+    once, when the expert has said something; time-outs count from `began`, else from now. To be closed, whatever happens.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Relay:
         shape: Shape,
         expert: Expert,
         on_first: Callable[[], None] = lambda: None,
+        began: float | None = None,
     ) -> None:
         self.outcome: Outcome | None = None
         self.complete = False
@@ -48,10 +52,12 @@ class Relay:
         self._splitter, self._reader, self._translator = EventSplitter(), wire.reader(), wire.translator()
         self._held = bytearray()
         self._spoke = False
-        started = time.perf_counter()
+        started = time.perf_counter() if began is None else began
         self._first_by, self._deadline = started + self._timeouts.first_byte, started + self._timeouts.total
         self._pending: asyncio.Task[bytes | None] | None = None
         self._patience = Patience()
+        self._close_by = math.inf
+        self._why = "The expert failed while it was answering; what came before this is incomplete."
 
     async def first(self) -> None:
         """Read until the expert has said something, and hold it. Raises UpstreamError: another may still be asked.
@@ -91,6 +97,8 @@ class Relay:
             # What breaks off behind the end of the answer took nothing from the client.
             unreadable = self._translator is not None and self._translator.failed
             self.outcome = Outcome.OK if self._reader.ended and not unreadable else error.outcome
+            if error.outcome is Outcome.CLIENT_ERROR:
+                self._why = str(error)
         else:
             self.outcome = self._verdict()
         yield self._last()
@@ -118,8 +126,7 @@ class Relay:
             if self._translator:
                 return self._translator.end()
             return self._leftover()
-        message = "The expert failed while it was answering; what came before this is incomplete."
-        return self._shape.event(message, f"upstream_{self.outcome}")
+        return self._shape.event(self._why, f"upstream_{self.outcome}")
 
     def _leftover(self) -> bytes:
         """What came behind the last whole event, which a server that ends without a blank line may have meant as one. Not
@@ -149,6 +156,8 @@ class Relay:
                     passed.append(event)
         except EventTooLargeError:
             raise UpstreamError(Outcome.STREAM_ERROR, "it sent an event that has no end") from None
+        if reader.over and self._close_by == math.inf:
+            self._close_by = time.perf_counter() + CLOSE_SECONDS
         if reader.content and (reader.ended or not reader.failed):
             self._exchange.token()
             if not self._spoke:
@@ -165,7 +174,9 @@ class Relay:
     async def _next(self) -> bytes | _Silence | None:
         """The next chunk, None at the end. Raises UpstreamError where it does not come in time."""
         now = time.perf_counter()
-        seconds = min(self._timeouts.idle if self._spoke else self._first_by - now, self._deadline - now)
+        seconds = min(
+            self._timeouts.idle if self._spoke else self._first_by - now, min(self._deadline, self._close_by) - now
+        )
         with self._exchange.waiting():
             if self._heartbeat is not None:
                 return await self._next_or_beat(max(0.0, seconds), self._heartbeat)

@@ -9,20 +9,31 @@ from gateway.upstreams.litellm.upstream import LITELLM_ENDPOINTS
 from router.experts import Expert
 
 ASSUMED = frozenset({"chat", "completions"})  # of a server that was not asked yet
+TOKENIZE = frozenset({"tokenize"})
 EMBEDDED = frozenset({"chat", "completions", "responses", "messages"})
 
 
 class Serves:
-    """What is declared in experts.yaml stands; for the rest `found` says what a server answered."""
+    """What is declared in experts.yaml stands; for the rest `found` says what a server answered. What was found `before` of
+    the same servers is known at once."""
 
-    def __init__(self, experts: Mapping[str, Expert]) -> None:
+    def __init__(self, experts: Mapping[str, Expert], before: Serves | None = None) -> None:
         self._experts = experts
         self._found: dict[str, frozenset[str]] = {}
+        if before is not None:
+            same = (
+                n for n, spec in experts.items() if n in before._found and before._experts[n].upstream == spec.upstream
+            )
+            self._found = {name: before._found[name] for name in same}
         self._unable: dict[str, frozenset[str]] = {}  # by the request's endpoint, until more is found
 
     def of(self, expert: str) -> frozenset[str]:
-        """Names of router.experts.ENDPOINTS."""
+        """Names of router.experts.ENDPOINTS, and `tokenize` where a server of chat is vLLM's, or like it."""
         spec = self._experts[expert]
+        served = self._served(expert, spec)
+        return served | TOKENIZE if spec.upstream.vllm and "chat" in served else served
+
+    def _served(self, expert: str, spec: Expert) -> frozenset[str]:
         if spec.endpoints is not None:
             return spec.endpoints
         if spec.upstream.litellm is not None:

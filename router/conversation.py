@@ -42,6 +42,7 @@ CHARACTERS_PER_TOKEN = 4
 _RETRY = re.compile(
     r"Correct your JSON ONLY RESPONSE"
     r"|Recall the function correctly, fix the errors"
+    r"|Your previous response failed the application's validation \(this is automated feedback"
     r"|Validation Errors? found:.*Recall the function correctly, fix the errors"
     r"|(?:\d+ validation errors?:|Validation feedback:).*Fix the errors and try again\.\s*\Z",
     re.DOTALL,

@@ -150,6 +150,8 @@ def _banner(settings: Settings, file: ExpertsFile, seconds: float) -> None:
     for name, expert in file.experts.items():
         domains = ", ".join(f"{d} {q:g}" for d, q in expert.domains.items())
         served = "embedded [yellow]stand-in[/yellow]" if expert.stand_in else f"vLLM × {len(expert.upstream.vllm)}"
+        if expert.upstream.litellm is not None:
+            served = f"litellm: {escape(expert.upstream.litellm.partition('/')[0])}"
         table.add_row(name, domains, escape(expert.model), served)
     out.print(table, highlight=False)
     if any(expert.stand_in for expert in file.experts.values()):

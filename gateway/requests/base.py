@@ -59,6 +59,7 @@ class ModelRequest(Protocol):
 
     endpoint: ClassVar[str]  # the label in metrics, such as chat.completions
     shape: ClassVar[Shape]  # how the client is told of errors
+    names: ClassVar[Mapping[str, str]]  # what the fields of chat are called here, where they are called otherwise
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
@@ -74,6 +75,10 @@ class ModelRequest(Protocol):
     @property
     def interchangeable(self) -> bool:
         """Whether another model's answer will do: not where ids of tokens go in, or embeddings come out."""
+
+    @property
+    def continues_kept(self) -> bool:
+        """Whether it goes on with what a server keeps, so that a 404 may be about the client's own id."""
 
     @property
     def affinity(self) -> bytes:

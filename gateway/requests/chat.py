@@ -63,6 +63,8 @@ class Chat:
     endpoint: ClassVar[str] = "chat.completions"
     path = "/chat/completions"
     shape: ClassVar[Shape] = OPENAI
+    names: ClassVar[Mapping[str, str]] = {}
+    continues_kept = False
     interchangeable = True
 
     def __init__(self, fields: ChatFields, raw: Mapping[str, Raw], survey: Survey) -> None:
@@ -134,7 +136,7 @@ class Chat:
         return msgspec.json.encode(fields)
 
     def reader(self) -> StreamReader:
-        return ChunkReader()
+        return ChunkReader(count(self._raw, "n") or 1)
 
     def usage(self, content: bytes) -> Usage | None:
         return read_usage(content)

@@ -39,6 +39,8 @@ class Completion:
     endpoint: ClassVar[str] = "completions"
     path = "/completions"
     shape: ClassVar[Shape] = OPENAI
+    names: ClassVar[Mapping[str, str]] = {"messages": "prompt"}
+    continues_kept = False
 
     def __init__(self, fields: CompletionFields, raw: Mapping[str, Raw]) -> None:
         self.fields, self._raw = fields, raw
@@ -86,6 +88,13 @@ class Completion:
             answers=count(self._raw, "n") or 1,
         )
 
+    @property
+    def _prompts(self) -> int:
+        """How many are asked for at once: each has answers of its own."""
+        prompt = self.fields.prompt
+        one = not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int)
+        return 1 if one else len(prompt or ())
+
     def _wants_logprobs(self) -> frozenset[str]:
         return frozenset() if absent(self._raw.get("logprobs")) else frozenset({"logprobs"})
 
@@ -105,7 +114,7 @@ class Completion:
         return msgspec.json.encode(fields)
 
     def reader(self) -> StreamReader:
-        return ChunkReader()
+        return ChunkReader((count(self._raw, "n") or 1) * self._prompts)
 
     def usage(self, content: bytes) -> Usage | None:
         return read_usage(content)

@@ -28,6 +28,8 @@ class Embedding:
     endpoint: ClassVar[str] = "embeddings"
     path = "/embeddings"
     shape: ClassVar[Shape] = OPENAI
+    names: ClassVar[Mapping[str, str]] = {"messages": "input"}
+    continues_kept = False
     interchangeable = False  # two models' embeddings cannot be compared
     stream = False
     hide_usage = False

@@ -55,6 +55,8 @@ class MessageRequest:
     endpoint: ClassVar[str] = "messages"
     path = "/messages"
     shape: ClassVar[Shape] = ANTHROPIC
+    names: ClassVar[Mapping[str, str]] = {"response_format": "output_config.format"}
+    continues_kept = False
     hide_usage = False
     interchangeable = True
 
@@ -147,7 +149,7 @@ class CountTokens(MessageRequest):
 
     @property
     def wires(self) -> Mapping[str, Wire]:
-        return {"messages": self, "chat": TokenizedChat(self)}
+        return {"messages": self, "tokenize": TokenizedChat(self)}
 
     def usage(self, content: bytes) -> Usage | None:
         return Usage()

@@ -59,6 +59,11 @@ class ResponseRequest:
     endpoint: ClassVar[str] = "responses"
     path = "/responses"
     shape: ClassVar[Shape] = OPENAI_RESPONSES
+    names: ClassVar[Mapping[str, str]] = {
+        "messages": "input",
+        "response_format": "text.format",
+        "logprobs": "top_logprobs",
+    }
     hide_usage = False
     interchangeable = True
 
@@ -86,6 +91,10 @@ class ResponseRequest:
     def wires(self) -> Mapping[str, Wire]:
         return {"responses": self}
 
+    @property
+    def continues_kept(self) -> bool:
+        return any(_said(self._raw.get(name)) for name in STATE)
+
     @cached_property
     def affinity(self) -> bytes:
         return prefix_of(self.messages, self._raw)
@@ -105,7 +114,7 @@ class ResponseRequest:
             "tools": bool(fields.tools),
             "json_schema": form is not None and form.type == "json_schema",
             "logprobs": bool(fields.top_logprobs),
-            "state": any(_said(self._raw.get(name)) for name in STATE),
+            "state": self.continues_kept,
         }
         return frozenset(need for need, needed in needs.items() if needed)
 

@@ -19,8 +19,6 @@ from gateway.translation import answers
 from gateway.translation.answers import Function, TextPart, UnreadableAnswerError
 from gateway.usage import Usage, read_usage
 
-PING = b'event: ping\ndata: {"type":"ping"}\n\n'
-
 
 class _Call(msgspec.Struct):
     index: int | None = None

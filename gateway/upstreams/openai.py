@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
@@ -14,6 +15,8 @@ from router.experts import Timeouts
 KEEP_ALIVE_SECONDS = 3.0
 PROBE_SECONDS = 2.0
 READ_BYTES = 65536
+LARGE_BODY_BYTES = 512 * 1024
+MAX_ANSWER_BYTES = 256 * 1024 * 1024  # of an answer in one piece: thousands of long embeddings are less
 FETCHED_BYTES = 4 * 1024 * 1024
 
 
@@ -53,10 +56,11 @@ class OpenAIUpstream:
         if address.api_key:
             sent["authorization"] = f"Bearer {address.api_key}"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
+        payload = body if len(body) < LARGE_BODY_BYTES else io.BytesIO(body)  # aiohttp warns of large ones in one piece
         try:
             session = self._fresh if fresh else self._session
             response = await session.post(
-                placed(url, path), data=body, headers=sent, timeout=timeout, allow_redirects=False
+                placed(url, path), data=payload, headers=sent, timeout=timeout, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
             raise mapped(error) from None
@@ -132,10 +136,16 @@ class OpenAIReply:
             raise mapped(error, reading=True) from None
 
     async def read(self) -> bytes:
+        body = bytearray()
         try:
-            return await self._response.read()
+            async for chunk in self._response.content.iter_any():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise UpstreamError(Outcome.SERVER_ERROR, "its answer has no end")
         except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError) as error:
+            self._response.close()
             raise mapped(error, reading=True) from None
+        return bytes(body)
 
     def close(self) -> None:
         self._response.close()

@@ -8,9 +8,6 @@ from tests.clients.conftest import Results
 from tests.clients.groups import GROUPS
 
 pytestmark = pytest.mark.timeout(300)
-# What is not right yet: such a check is to fail, and is taken off this list when it does not.
-RETRY = "pydantic_ai_client: a retry in the users name stays with the expert that began"
-KNOWN = {("newest", RETRY): "the router does not know the words in which pydantic-ai 2.68 asks again"}
 CASES = [(group.name, check) for group in GROUPS.values() for check in group.checks()]
 
 
@@ -18,8 +15,5 @@ CASES = [(group.name, check) for group in GROUPS.values() for check in group.che
 def test_the_client_does_what_it_does_with_the_makers_own_service(results: Results, group: str, check: str) -> None:
     found = results(group)
     assert check in found, f"not reported; reported were {sorted(found)}"
-    if (group, check) in KNOWN:
-        assert found[check].error, "it does now: take it off KNOWN"
-        pytest.xfail(KNOWN[group, check])
     if found[check].error:
         pytest.fail(found[check].error, pytrace=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,10 @@ from numpy.typing import NDArray
 from gateway.deciding import MAX_BATCH, MAX_EXPLANATIONS, Batcher, Decider, decision_headers
 from gateway.errors import BadRequestError, BusyError, NotFoundError
 from gateway.exchange import Exchange, Outcome
+from gateway.requests.chat import Chat
+from gateway.requests.completion import Completion
+from gateway.requests.message import MessageRequest
+from gateway.requests.response import ResponseRequest
 from gateway.usage import Usage
 from router.decision import NO_OVERRIDES, Decision, Overrides, Query
 from router.errors import NoExpertError
@@ -549,3 +555,32 @@ def test_the_cost_is_told_only_where_usage_and_price_are_known(
 ) -> None:
     answered = exchange(expert_id=expert, expert=FILE.experts[expert], usage=usage)
     assert decision_headers(answered).get("x-moe-cost-usd") == cost
+
+
+ALL = ["chat", "completions", "responses", "messages"]
+HELLO = {"role": "user", "content": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "param"),
+    [
+        (Chat, {"messages": [HELLO], "response_format": {"type": "json_schema"}}, "response_format"),
+        (ResponseRequest, {"input": "hi", "text": {"format": {"type": "json_schema"}}}, "text.format"),
+        (ResponseRequest, {"input": "word " * 20_000}, "input"),
+        (Completion, {"prompt": "word " * 20_000}, "prompt"),
+        (Completion, {"prompt": "hi", "n": 2}, "n"),
+        (
+            MessageRequest,
+            {"messages": [HELLO], "max_tokens": 5, "output_config": {"format": {"type": "json_schema"}}},
+            "output_config.format",
+        ),
+    ],
+)
+async def test_an_error_names_the_field_as_the_endpoint_calls_it(kind: Any, body: dict[str, Any], param: str) -> None:
+    decider = Decider(router_of(experts_file({"one": {"endpoints": ALL, "context_window": 1000, "lacks": ["n"]}})))
+    try:
+        with pytest.raises(BadRequestError) as caught:
+            await decider.decide_for(kind.parse(json.dumps(body).encode()), NO_OVERRIDES)
+        assert caught.value.param == param
+    finally:
+        decider.close()

@@ -8,8 +8,9 @@ import pytest
 
 from gateway.discovery import MAX_TRIES, Discovery
 from gateway.pool import Pool
-from gateway.serves import ASSUMED, Serves
+from gateway.serves import ASSUMED, EMBEDDED, TOKENIZE, Serves
 from gateway.upstreams.base import Address
+from router.experts import Upstream
 from tests.fakes.memory import FakeUpstream, experts_file
 
 VLLM = {"/v1/chat/completions": {}, "/v1/completions": {}, "/v1/responses": {}, "/v1/messages": {}, "/tokenize": {}}
@@ -44,7 +45,7 @@ async def asked(document: Any, up: bool = True, **expert: Any) -> tuple[Serves, 
 
 async def test_what_a_server_lists_is_what_its_expert_serves_and_it_is_asked_once() -> None:
     serves, upstream = await asked({"paths": VLLM})
-    assert serves.of("one") == {"chat", "completions", "responses", "messages"}
+    assert serves.of("one") == {"chat", "completions", "responses", "messages"} | TOKENIZE
     assert upstream.fetched == ["/openapi.json"]
     assert upstream.calls == []  # nothing is tried out
 
@@ -52,7 +53,7 @@ async def test_what_a_server_lists_is_what_its_expert_serves_and_it_is_asked_onc
 @pytest.mark.parametrize("document", [None, b"", b"<html>", b"[]", b'{"paths": 5}', {"paths": {}}, b"[" * 10_000])
 async def test_a_server_that_lists_nothing_is_taken_for_one_of_chat(document: Any) -> None:
     serves, _ = await asked(document)
-    assert serves.of("one") == ASSUMED
+    assert serves.of("one") == ASSUMED | TOKENIZE
 
 
 async def test_a_server_that_does_not_answer_is_asked_again_and_not_for_ever() -> None:
@@ -64,3 +65,37 @@ async def test_a_server_that_does_not_answer_is_asked_again_and_not_for_ever() -
 async def test_nobody_is_asked_who_is_down_or_declared(up: bool, expert: dict[str, Any]) -> None:
     _, upstream = await asked({"paths": VLLM}, up, **expert)
     assert upstream.fetched == []
+
+
+async def test_a_server_that_comes_back_as_another_is_asked_anew() -> None:
+    file = experts_file({"one": {}})
+    pool, serves = Pool(file, {}), Serves(file.experts)
+    upstream = Documented(document=json.dumps({"paths": VLLM}).encode())
+    (replica,) = pool.all()
+    discovery = Discovery(upstream, serves)
+
+    async def looked() -> frozenset[str]:
+        discovery.refresh(file.experts, pool.replicas)
+        await discovery.settled()
+        return serves.of("one")
+
+    replica.probe(True)
+    assert "responses" in await looked()
+    upstream.document = json.dumps({"paths": {"/v1/embeddings": {}}}).encode()
+    assert "responses" in await looked()  # the same server says the same
+    replica.probe(False)
+    replica.probe(False)
+    assert "responses" in await looked()
+    replica.probe(True)
+    assert await looked() == {"embeddings"}
+
+
+def test_what_was_found_outlives_a_reload_where_the_servers_stay() -> None:
+    file = experts_file({"one": {}, "two": {}})
+    before = Serves(file.experts)
+    before.found("one", frozenset({"responses"}))
+    before.found("two", frozenset({"responses"}))
+    moved = file.experts["two"].model_copy(update={"upstream": Upstream(embedded="smollm2")})
+    after = Serves({"one": file.experts["one"], "two": moved}, before)
+    assert after.of("one") == {"responses"}
+    assert after.of("two") == EMBEDDED

@@ -4,23 +4,28 @@ import asyncio
 import itertools
 import json
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.attempt import Answer, Ask
+from gateway.attempt import Answer, Ask, seconds_of
 from gateway.budget import RESERVE, SHARE
 from gateway.dispatch import MAX_ATTEMPTS, Dispatcher
 from gateway.errors import UpstreamGatewayError
 from gateway.exchange import Exchange, Outcome, Phase
+from gateway.hedging import LEAST_SAMPLES
 from gateway.pool import Pool
 from gateway.requests.chat import Chat
 from gateway.requests.embedding import Embedding
-from gateway.requests.message import MessageRequest
+from gateway.requests.message import CountTokens, MessageRequest
+from gateway.requests.response import ResponseRequest
 from gateway.serves import Serves
 from gateway.usage import Usage
 from tests.fakes.memory import (
@@ -688,3 +693,111 @@ def test_whatever_upstreams_do_every_place_and_connection_is_given_back_and_ever
     assert None not in [attempt.outcome for attempt in house.exchange.attempts]
     assert [attempt.replica for attempt in house.exchange.attempts] == house.upstream.asked
     assert len(house.exchange.attempts) <= MAX_ATTEMPTS
+
+
+async def hangs_on() -> FakeReply:
+    """Takes its time to be given up, as some clients of upstreams do."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.1)
+        raise
+    raise AssertionError("nobody sets it")
+
+
+async def test_a_client_that_leaves_while_the_loser_of_a_hedge_is_given_up_leaves_nothing_behind() -> None:
+    house = House({"one-0": hangs_on, "one-1": WELL}, replicas=2, experts={"one": {"hedge": 0.01}})
+    task = asyncio.create_task(house.answer())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        (await task).close()
+    await asyncio.sleep(0.2)
+    house.settled()
+
+
+async def test_who_failed_at_one_expert_waits_for_a_place_at_the_next() -> None:
+    house = House({"one-0": refuses(500), "two-0": WELL}, experts={"two": {"max_in_flight": 1}})
+    with house.pool.holding("two", house.pool.replicas["two"][0]) as held:
+        task = asyncio.create_task(house.whole())
+        await asyncio.sleep(0.02)
+        assert house.pool.queued("two") == 1
+        held.release()
+        assert await task == (200, WHOLE)
+
+
+async def test_hedges_learn_from_good_answers_of_the_same_kind_alone() -> None:
+    house = House({"one-0": refuses(400), "one-1": refuses(400)}, replicas=2, experts={"one": {"hedge": "p95"}})
+    for _ in range(2 * LEAST_SAMPLES):
+        house.exchange = Exchange("r", "chat.completions")
+        await house.whole()
+    assert house.dispatcher._hedges.delay("one", ("chat.completions", False)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (400, "The decoder prompt (length 5000) is longer than the maximum model length of 4096."),
+        (400, "prompt is too long: 250000 tokens > 200000 maximum"),
+        (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096"),
+        (400, "The input token count exceeds the maximum number of tokens allowed"),
+    ],
+)
+async def test_every_server_s_way_to_say_that_a_prompt_is_too_long_is_understood(status: int, says: str) -> None:
+    windows = {"one": {"context_window": 4096}, "two": {"context_window": 8192}}
+    body = json.dumps({"error": {"message": says}}).encode()
+    assert await House({"one-0": refuses(status, body), "two-0": WELL}, experts=windows).whole() == (200, WHOLE)
+
+
+@pytest.mark.parametrize("nonsense", ["nan", "-1", "1e400", "soon", "inf"])
+async def test_a_retry_after_that_is_no_time_is_neither_believed_nor_passed_on(nonsense: str) -> None:
+    house = House({"one-0": refuses(429, retry_after=nonsense)})
+    assert (await house.refusal()).headers == {"retry-after": "5"}
+    assert house.pool.replicas["one"][0].busy_until < float("inf")
+
+
+async def test_a_retry_after_may_be_a_date() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    house = House({"one-0": refuses(429, retry_after=date)})
+    assert (await house.refusal()).headers == {"retry-after": date}
+    assert 80 < (seconds_of(date) or 0) <= 90
+
+
+async def test_a_404_about_what_a_server_keeps_is_the_client_s_to_hear(caplog: pytest.LogCaptureFixture) -> None:
+    lost = b'{"error": {"message": "Response with id resp_1 not found.", "type": "invalid_request_error"}}'
+    house = House({"one-0": refuses(404, lost)}, experts={"one": {"endpoints": ["responses"]}})
+    request = ResponseRequest.parse(b'{"input": "hi", "previous_response_id": "resp_1"}')
+    with closing(await house.dispatcher.answer(house.exchange, Ask(request), house.decision)) as answer:
+        assert (answer.status, answer.body) == (404, lost)
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+
+
+async def test_a_server_that_cannot_count_tokens_is_no_fault_of_the_operator_s(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    house = House({"one-0": refuses(404)}, experts={"one": {"endpoints": ["chat"]}})
+    request = CountTokens.parse(b'{"messages": [{"role": "user", "content": "hi"}]}')
+    with closing(await house.dispatcher.answer(house.exchange, Ask(request), house.decision)) as answer:
+        assert answer.status == 400
+        assert "count tokens" in json.loads(answer.body)["error"]["message"]
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+
+
+async def test_the_time_that_headers_took_counts_against_the_whole() -> None:
+    async def late() -> FakeReply:
+        await asyncio.sleep(0.8)
+        return FakeReply(Hang(), headers={"content-type": "application/json"})
+
+    house = House({"one-0": late}, experts={"one": {"timeouts": {"total": 1.0}}})
+    began = time.perf_counter()
+    assert (await house.refusal()).status == 504
+    assert time.perf_counter() - began < 1.7
+
+    async def late_stream() -> FakeReply:
+        await asyncio.sleep(0.8)
+        return FakeReply(Hang())
+
+    house = House({"one-0": late_stream}, experts={"one": {"timeouts": {"first_byte": 1.0}}}, stream=True)
+    began = time.perf_counter()
+    assert (await house.refusal()).status == 504
+    assert time.perf_counter() - began < 1.7

@@ -278,3 +278,30 @@ def test_who_takes_no_more_events_has_had_those_that_he_took() -> None:
     events.close()  # type: ignore[attr-defined]
     assert splitter.rest() == b"data: c\n\nda"
     assert list(splitter.feed(b"ta: d\n\n")) == [b"data: c\n\n", b"data: d\n\n"]
+
+
+def chunk_of(index: int, text: str = "", finish: str | None = None) -> bytes:
+    choice = {"index": index, "delta": {"content": text}, "finish_reason": finish}
+    return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+
+def test_an_empty_finish_reason_finishes_nothing_and_says_nothing() -> None:
+    reader = ChunkReader()
+    reader.read(chunk_of(0, "", ""))
+    assert not reader.content
+    reader.read(chunk_of(0, "word", ""))
+    assert (reader.content, reader.ended) == (True, False)
+    reader.read(chunk_of(0, "", "stop"))
+    assert reader.ended
+
+
+def test_an_answer_that_is_over_before_another_has_begun_is_not_all_of_them() -> None:
+    reader = ChunkReader(2)
+    for one in (chunk_of(0, "a"), chunk_of(0, "", "stop")):
+        reader.read(one)
+        assert not reader.ended
+    reader.read(chunk_of(1, "b"))
+    reader.read(chunk_of(1, "", "stop"))
+    assert (reader.ended, reader.over) == (True, False)
+    reader.read(b"data: [DONE]\n\n")
+    assert reader.over

@@ -344,3 +344,9 @@ async def test_usage_is_read_and_hidden_though_no_blank_line_ends_it(hide: bool)
 async def test_an_error_behind_the_end_that_no_blank_line_ends_is_kept_here_too() -> None:
     relay, _, _ = relay_of(ROLE, WORDS[0], STOP, ERROR_EVENT[:-2])
     assert b"".join(await carried(relay)) == ROLE + WORDS[0] + STOP
+
+
+async def test_a_server_that_does_not_close_behind_the_end_is_not_waited_for_long() -> None:
+    relay, _, _ = relay_of(ROLE, WORDS[0], STOP, DONE, Hang(), idle=60)
+    assert b"".join(await asyncio.wait_for(carried(relay), 10)) == ROLE + WORDS[0] + STOP + DONE
+    assert relay.outcome is Outcome.OK

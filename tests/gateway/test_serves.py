@@ -5,7 +5,7 @@ import json
 from gateway.requests.chat import Chat
 from gateway.requests.embedding import Embedding
 from gateway.requests.message import MessageRequest, TranslatedMessage
-from gateway.serves import ASSUMED, EMBEDDED, Serves
+from gateway.serves import ASSUMED, EMBEDDED, TOKENIZE, Serves
 from router.experts import Expert, Upstream
 from tests.fakes.memory import experts_file
 
@@ -19,7 +19,7 @@ def test_what_is_declared_stands_whatever_is_found() -> None:
     serves = Serves(FILE.experts)
     serves.found("embeds", frozenset({"chat"}))
     assert serves.of("embeds") == {"embeddings"}
-    assert serves.of("silent") == ASSUMED
+    assert serves.of("silent") == ASSUMED | TOKENIZE
     serves.found("silent", frozenset({"responses"}))
     assert serves.of("silent") == {"responses"}
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.fakes.upstream import WORDS, FakeServer, chunk, status, streams
 from tests.integration.conftest import Start, experts_yaml, serve
@@ -101,3 +104,23 @@ def test_sighup_reloads_the_command(servers: list[FakeServer], tmp_path: Path) -
         while ask(command.url, model="two").status_code != 200:
             assert time.monotonic() < until
             time.sleep(0.1)
+
+
+def test_a_request_whose_body_arrives_after_a_reload_is_served_by_the_new_file(
+    start: Start, servers: list[FakeServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.generation.SETTLE_SECONDS", 0.1)
+    config = tmp_path / "experts.yaml"
+    config.write_text(experts_yaml(servers[0]), "utf-8")
+    gateway = start(config.read_text("utf-8"), config=config)
+    body = json.dumps({"model": "one", "messages": [{"role": "user", "content": "hi"}]}).encode()
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body[:10])
+        config.write_text(experts_yaml(servers[1]), "utf-8")
+        assert reloaded(gateway.url).status_code == 200
+        time.sleep(0.5)  # what was before is closed by now
+        client.sendall(body[10:])
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    assert (len(servers[0].requests), len(servers[1].requests)) == (0, 1)

@@ -27,10 +27,11 @@ from schemathesis.specs.openapi.checks import (
 
 from gateway.openapi import CARRIED
 from gateway.routes.carried import KINDS
-from tests.fakes.anything import EXPERTS, takes_anything
+from tests.fakes.anything import EXPERTS, STREAMED, takes_anything
 from tests.fakes.raw import RawServer, raw_server
 from tests.integration.conftest import Command, serve
 
+HELLO = [{"role": "user", "content": "x"}]
 KEY, ADMIN = "key-of-team-a", "key-of-the-admin"
 CHECKS: list[Any] = [
     not_a_server_error,
@@ -142,6 +143,21 @@ def test_whatever_is_sent_the_answer_is_as_described(
 
 
 @pytest.mark.parametrize("path", KINDS)
+def test_a_stream_comes_where_one_is_described_and_nowhere_else(
+    client: httpx.Client, document: dict[str, Any], path: str
+) -> None:
+    body = {"prompt": "x", "input": "x", "messages": HELLO, "max_tokens": 5, "stream": True}
+    if path == "/v1/embeddings":
+        del body["messages"]
+    answer = client.post(path, json=body, headers=key_of(path))
+    assert answer.status_code == 200
+    described = document["paths"][path]["post"]["responses"]["200"]["content"]
+    kind = answer.headers["content-type"].partition(";")[0]
+    assert kind in described
+    assert (kind == "text/event-stream") is ("text/event-stream" in described) is (path in STREAMED)
+
+
+@pytest.mark.parametrize("path", KINDS)
 def test_the_edges_of_what_is_described_are_answered_as_described(
     gateway: Command, document: dict[str, Any], path: str
 ) -> None:
@@ -206,7 +222,7 @@ VALUES = st.binary(max_size=40).map(lambda b: bytes(c for c in b if c >= 0x20 an
 def test_whatever_headers_say_the_answer_is_no_fault(
     client: httpx.Client, expert: RawServer, path: str, headers: dict[str, bytes]
 ) -> None:
-    body = {"prompt": "x", "input": "x", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5}
+    body = {"prompt": "x", "input": "x", "messages": HELLO, "max_tokens": 5}
     if path == "/v1/embeddings":
         del body["messages"]
     expert.calls.clear()

@@ -194,3 +194,15 @@ def test_a_number_that_no_server_can_take_is_refused_by_name(name: str) -> None:
 def test_a_count_of_tokens_is_never_streamed() -> None:
     request = parsed(CountTokens, messages=MESSAGES, stream=True)
     assert not any(wire.stream for wire in request.wires.values())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "n", "answers"),
+    [("a", 1, 1), (["a", "b"], 1, 2), (["a", "b"], 3, 6), ([1, 2, 3], 2, 2), ([[1], [2]], 1, 2)],
+)
+def test_a_stream_of_several_prompts_ends_when_each_has_its_answers(prompt: Any, n: int, answers: int) -> None:
+    reader = parsed(Completion, prompt=prompt, n=n, stream=True).reader()
+    for index in range(answers):
+        assert not reader.ended
+        reader.read(b'data: {"choices":[{"index":%d,"text":"x","finish_reason":"stop"}]}\n\n' % index)
+    assert reader.ended

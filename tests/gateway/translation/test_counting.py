@@ -26,19 +26,11 @@ def test_vllm() -> None:
     assert counting.counted(answer) == 5
 
 
-def test_llama_cpp() -> None:
-    request = json.loads(counting.prompt_body(b'{"prompt": "<|im_start|>user\\nq"}'))
-    assert request == {"content": "<|im_start|>user\nq", "add_special": True, "parse_special": True}
-    assert counting.prompt_counted(b'{"tokens": [1, 2, 3]}') == 3
-    assert counting.prompt_counted(b'{"tokens": [{"id": 1, "piece": "a"}]}') == 1
-
-
 def test_the_answer() -> None:
     assert json.loads(counting.count_answer(3)) == {"input_tokens": 3}
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"count": "x"}', b'{"error": {"message": "no"}}', b"[1]"])
 def test_what_is_no_count_is_unreadable(content: bytes) -> None:
-    for read in (counting.counted, counting.prompt_body, counting.prompt_counted):
-        with pytest.raises(UnreadableAnswerError):
-            read(content)
+    with pytest.raises(UnreadableAnswerError):
+        counting.counted(content)
