@@ -5,7 +5,6 @@ GatewayError                 has a status, a type, a code
 ├── AuthenticationError      401: no key, or none that is known
 ├── NotFoundError            404: no such path, model
 ├── MethodError              405
-├── ConflictError            409: not as this gateway is run
 ├── BodyTooLargeError        413
 ├── EncodingError            415: the body is compressed
 ├── RequestTimeoutError      408: the body did not arrive in time
@@ -65,10 +64,6 @@ class NotFoundError(GatewayError):
 
 class MethodError(GatewayError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
-
-
-class ConflictError(GatewayError):
-    status, type, code = 409, "invalid_request_error", "conflict"
 
 
 class RequestTimeoutError(GatewayError):

@@ -13,7 +13,13 @@ from gateway.upstreams.base import Address
 from router.experts import Upstream
 from tests.fakes.memory import FakeUpstream, experts_file
 
-VLLM = {"/v1/chat/completions": {}, "/v1/completions": {}, "/v1/responses": {}, "/v1/messages": {}, "/tokenize": {}}
+VLLM: dict[str, dict[str, str]] = {
+    "/v1/chat/completions": {},
+    "/v1/completions": {},
+    "/v1/responses": {},
+    "/v1/messages": {},
+    "/tokenize": {},
+}
 
 
 @dataclass

@@ -270,9 +270,10 @@ async def test_a_heartbeat_commits_to_the_expert_so_that_its_failure_is_told_in_
 
 @pytest.mark.parametrize("bound", ["first_byte", "total"])
 async def test_heartbeats_do_not_put_off_the_time_outs(bound: str) -> None:
-    relay, _, _ = relay_of(Hang(), heartbeat=0.01, **{bound: 0.05})
+    limits: dict[str, Any] = {bound: 0.05}
+    relay, _, _ = relay_of(Hang(), heartbeat=0.01, **limits)
     assert error_code((await carried(relay))[-1]) == "upstream_timeout"
-    relay, _, _ = relay_of(Hang(), heartbeat=1.0, **{bound: 0.02})
+    relay, _, _ = relay_of(Hang(), heartbeat=1.0, **limits)
     assert (await refusal(relay)).outcome is Outcome.TIMEOUT
 
 

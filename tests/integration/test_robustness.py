@@ -16,6 +16,7 @@ import psutil
 import pytest
 from aiohttp import web
 
+from gateway.workers.supervisor import Worker
 from tests.fakes.upstream import FakeServer, chunk, endless, status, streams, usage_chunk, well
 from tests.integration.conftest import ROOT, Start, experts_yaml
 from tests.integration.test_command import EXPERTS, one_line, run
@@ -132,6 +133,7 @@ def test_a_worker_that_hangs_is_replaced(start: Start) -> None:
     text = EXPERTS.replace("connect: 2s", "connect: 1s")
     gateway = start(text, health_interval=0.1)
     worker = gateway.state.workers["smollm2"]
+    assert isinstance(worker, Worker)
     first = worker.pid
     assert first is not None
     psutil.Process(first).send_signal(signal.SIGSTOP)

@@ -14,7 +14,8 @@ from gateway.requests.completion import Completion
 from gateway.requests.embedding import Embedding
 from gateway.requests.message import CountTokens, MessageRequest
 from gateway.requests.response import ResponseRequest
-from tests.gateway.requests.test_chat import OTHERS, Defaults, body_of, expert, fields_of
+from router.experts import Defaults
+from tests.gateway.requests.test_chat import OTHERS, body_of, expert, fields_of
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 KINDS: list[tuple[Any, dict[str, Any]]] = [
