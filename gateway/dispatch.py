@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from gateway.affinity import affinity_key
-from gateway.attempt import Answer, Ask, Attempt, Failed
+from gateway.attempt import Answer, Ask, Attempt, Failed, seconds_of
 from gateway.budget import RetryBudget
 from gateway.errors import UpstreamGatewayError
 from gateway.exchange import Exchange, Phase
@@ -45,6 +45,14 @@ class Walk:
     wires: Mapping[str, Wire]
     tried: set[Replica] = field(default_factory=set)
     last: Failed | None = None
+    retry_after: str | None = None  # the soonest that a server asked for
+
+    def fail(self, failed: Failed) -> None:
+        """Remember how an attempt failed."""
+        self.last = failed
+        asked = failed.headers.get("retry-after")
+        if asked is not None and _seconds(asked) < _seconds(self.retry_after):
+            self.retry_after = asked
 
     @property
     def over(self) -> bool:
@@ -179,7 +187,7 @@ class Dispatcher:
                         raise
                     answer = await attempt.make(fresh=True)  # nothing was answered: ask once more
             except Failed as failed:
-                walk.last = failed
+                walk.fail(failed)
                 place.note(failed.outcome, failed.refusal, failed.retry_after)
                 return None
             walk.exchange.answered_by(attempt.record)
@@ -195,7 +203,15 @@ class Dispatcher:
         last = walk.last
         if last is None:
             raise RuntimeError("gave up without a failure")
-        return UpstreamGatewayError(last.status, last.message, code=f"upstream_{last.outcome}", headers=last.headers)
+        headers = {} if walk.retry_after is None else {"retry-after": walk.retry_after}
+        return UpstreamGatewayError(
+            last.status, last.message, code=f"upstream_{last.outcome}", headers=last.headers | headers
+        )
+
+
+def _seconds(retry_after: str | None) -> float:
+    seconds = None if retry_after is None else seconds_of(retry_after)
+    return math.inf if seconds is None else seconds
 
 
 async def _first_answer(running: set[asyncio.Task[Answer | None]]) -> Answer | None:

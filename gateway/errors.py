@@ -3,6 +3,7 @@
 GatewayError                 has a status, a type, a code
 ├── BadRequestError          400: the body is not what the endpoint takes
 ├── AuthenticationError      401: no key, or none that is known
+├── ForeignPageError         403: a page of another site asks, where no key is asked for
 ├── NotFoundError            404: no such path, model
 ├── MethodError              405
 ├── BodyTooLargeError        413
@@ -56,6 +57,10 @@ class BadRequestError(GatewayError):
 
 class AuthenticationError(GatewayError):
     status, type, code = 401, "authentication_error", "invalid_api_key"
+
+
+class ForeignPageError(GatewayError):
+    status, type, code = 403, "permission_error", "foreign_page"
 
 
 class NotFoundError(GatewayError):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from gateway.asgi import ASGIApp, Receive, Scope, Send, headers_of, request_id, respond_error
 from gateway.auth import ANONYMOUS, Keyring
-from gateway.errors import AuthenticationError, shape_of
+from gateway.errors import AuthenticationError, ForeignPageError, shape_of
 from gateway.settings import Settings, is_loopback
 
 ADMIN = "admin"
@@ -36,15 +37,25 @@ class Guard:
         headers, path = headers_of(scope), scope["path"]
         try:
             caller = self._caller(path, headers)
-        except AuthenticationError as error:
-            told = {"x-request-id": request_id(headers), "www-authenticate": "Bearer"}
+        except (AuthenticationError, ForeignPageError) as error:
+            told = {"x-request-id": request_id(headers)}
+            if error.status == 401:
+                told["www-authenticate"] = "Bearer"
             await respond_error(send, error, told, shape_of(path))
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
     def _caller(self, path: str, headers: Mapping[bytes, bytes]) -> str:
-        """Raises AuthenticationError."""
+        """Raises AuthenticationError, ForeignPageError."""
+        if (
+            not self._settings.keys
+            and path.startswith(("/v1/", "/admin"))
+            and not _is_of_this_machine(headers.get(b"origin"))
+        ):
+            raise ForeignPageError(
+                "A page of another site may not use this gateway, which asks for no key; set MOE_GATEWAY_KEYS."
+            )
         if path.startswith("/v1/") or (path == "/metrics" and self._settings.protect_metrics):
             return self._keys.caller(headers)
         if path == "/admin" or path.startswith("/admin/"):
@@ -58,6 +69,14 @@ class Guard:
         if self._open and is_loopback(_host(headers)):
             return ADMIN
         raise AuthenticationError(NO_ADMIN_KEY, code="no_admin_key")
+
+
+def _is_of_this_machine(origin: bytes | None) -> bool:
+    """Whether a page of this machine asks, or no page at all. Any page that a browser here shows can send requests here: it
+    gets no answer to read, but would spend what is not its own."""
+    if origin is None:
+        return True
+    return is_loopback(urlsplit(origin.decode("latin-1")).hostname or "")
 
 
 def _host(headers: Mapping[bytes, bytes]) -> str:

@@ -45,6 +45,7 @@ def run(
     Raises SettingsError, WorkerError and what load_or_train raises, before anything was served.
     """
     began = time.perf_counter()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves: what it would take up anew is what it is reading
     tls = tls_context(settings.tls_cert, settings.tls_key)
     settings = named(settings, sockets)
     router = load_or_train(file, settings.state, progress)

@@ -54,6 +54,16 @@ class Wire(Protocol):
         """None where the client gets the expert's own bytes."""
 
 
+class Native:
+    """The part of a Wire that is the same wherever the client gets the expert's own bytes."""
+
+    def whole(self, content: bytes) -> bytes:
+        return content
+
+    def translator(self) -> None:
+        return None
+
+
 class ModelRequest(Protocol):
     """A request as it came."""
 

@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.errors import OPENAI, BadRequestError, Shape
 from gateway.events import ChunkReader, StreamReader
-from gateway.requests.base import Wire
+from gateway.requests.base import Native, Wire
 from gateway.requests.fields import (
     Raw,
     check_pieces,
@@ -51,13 +51,14 @@ class ChatFields(msgspec.Struct):
     functions: list[Raw] | None = None  # what tools were called before
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
+    modalities: list[str] | None = None
 
     @property
     def all_tools(self) -> list[Raw]:
         return [*(self.tools or ()), *(self.functions or ())]
 
 
-class Chat:
+class Chat(Native):
     """A chat completion request: the fields that are read, and all of them as they came. It is its own Wire."""
 
     endpoint: ClassVar[str] = "chat.completions"
@@ -114,6 +115,7 @@ class Chat:
             "tools": bool(fields.all_tools),
             "json_schema": fields.response_format is not None and fields.response_format.type == "json_schema",
             "logprobs": bool(fields.logprobs),
+            "audio": "audio" in (fields.modalities or ()),
             "n": (count(self._raw, "n") or 1) > 1,
         }
         return frozenset(need for need, needed in needs.items() if needed)
@@ -140,12 +142,6 @@ class Chat:
 
     def usage(self, content: bytes) -> Usage | None:
         return read_usage(content)
-
-    def whole(self, content: bytes) -> bytes:
-        return content
-
-    def translator(self) -> None:
-        return None
 
 
 def _without_developer(messages: Raw) -> Raw:

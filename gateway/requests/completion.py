@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.errors import OPENAI, BadRequestError, Shape
 from gateway.events import ChunkReader, StreamReader
-from gateway.requests.base import Wire
+from gateway.requests.base import Native, Wire
 from gateway.requests.chat import StreamOptions
 from gateway.requests.fields import Raw, check_pieces, count, decode, encoded, fields_of, with_defaults, with_usage
 from gateway.usage import Usage, read_usage
@@ -33,7 +33,7 @@ class CompletionFields(msgspec.Struct):
     stream_options: StreamOptions | None = None
 
 
-class Completion:
+class Completion(Native):
     """A completion request. It is its own Wire."""
 
     endpoint: ClassVar[str] = "completions"
@@ -118,12 +118,6 @@ class Completion:
 
     def usage(self, content: bytes) -> Usage | None:
         return read_usage(content)
-
-    def whole(self, content: bytes) -> bytes:
-        return content
-
-    def translator(self) -> None:
-        return None
 
 
 _FIELDS = msgspec.json.Decoder(CompletionFields)

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.errors import OPENAI, BadRequestError, Shape
 from gateway.events import ChunkReader, StreamReader
-from gateway.requests.base import Wire
+from gateway.requests.base import Native, Wire
 from gateway.requests.fields import Raw, decode, encoded, fields_of
 from gateway.usage import Usage, read_usage
 from router.decision import NO_OVERRIDES, Overrides, Query
@@ -22,7 +22,7 @@ class EmbeddingFields(msgspec.Struct):
     model: str = "auto"
 
 
-class Embedding:
+class Embedding(Native):
     """An embeddings request: texts, or the ids of their tokens. It is its own Wire, and is never streamed."""
 
     endpoint: ClassVar[str] = "embeddings"
@@ -66,12 +66,6 @@ class Embedding:
 
     def usage(self, content: bytes) -> Usage | None:
         return read_usage(content)
-
-    def whole(self, content: bytes) -> bytes:
-        return content
-
-    def translator(self) -> None:
-        return None
 
 
 _FIELDS = msgspec.json.Decoder(EmbeddingFields)

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.errors import ANTHROPIC, BadRequestError, Shape
 from gateway.events import ChunkReader, MessageReader, StreamReader
-from gateway.requests.base import Wire
+from gateway.requests.base import Native, Wire
 from gateway.requests.chat import prefix_of
 from gateway.requests.fields import Raw, check_pieces, count, decode, encoded, fields_of, with_defaults
 from gateway.translation.counting import count_answer, counted, rendered_body
@@ -49,7 +49,7 @@ class MessageFields(msgspec.Struct):
     output_config: OutputConfig | None = None
 
 
-class MessageRequest:
+class MessageRequest(Native):
     """A request for a message. It is its own Wire for servers that speak the API."""
 
     endpoint: ClassVar[str] = "messages"
@@ -125,12 +125,6 @@ class MessageRequest:
 
     def usage(self, content: bytes) -> Usage | None:
         return read_message_usage(content)
-
-    def whole(self, content: bytes) -> bytes:
-        return content
-
-    def translator(self) -> None:
-        return None
 
 
 class CountTokens(MessageRequest):

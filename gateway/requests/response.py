@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.errors import OPENAI_RESPONSES, BadRequestError, Shape
 from gateway.events import ResponseReader, StreamReader
-from gateway.requests.base import Wire
+from gateway.requests.base import Native, Wire
 from gateway.requests.chat import prefix_of
 from gateway.requests.fields import Raw, check_pieces, count, decode, encoded, fields_of, with_defaults
 from gateway.usage import Usage, read_io_usage
@@ -51,9 +51,10 @@ class ResponseFields(msgspec.Struct):
     tools: list[Raw] | None = None
     text: TextOptions | None = None
     top_logprobs: int | None = None
+    include: list[str] | None = None
 
 
-class ResponseRequest:
+class ResponseRequest(Native):
     """A request for a response. It is its own Wire."""
 
     endpoint: ClassVar[str] = "responses"
@@ -113,7 +114,7 @@ class ResponseRequest:
         needs = {
             "tools": bool(fields.tools),
             "json_schema": form is not None and form.type == "json_schema",
-            "logprobs": bool(fields.top_logprobs),
+            "logprobs": bool(fields.top_logprobs) or any("logprobs" in what for what in fields.include or ()),
             "state": self.continues_kept,
         }
         return frozenset(need for need, needed in needs.items() if needed)
@@ -133,12 +134,6 @@ class ResponseRequest:
 
     def usage(self, content: bytes) -> Usage | None:
         return read_io_usage(content)
-
-    def whole(self, content: bytes) -> bytes:
-        return content
-
-    def translator(self) -> None:
-        return None
 
 
 def _said(value: Raw | None) -> bool:

@@ -172,3 +172,27 @@ async def test_a_page_that_has_its_own_name_point_here_is_not_let_in(host: bytes
 async def test_what_only_looks_like_admin_is_not(path: str) -> None:
     inside, _ = await knock(Settings(keys=KEYS, admin_key=ADMIN), path)
     assert inside.callers == ["anonymous"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [b"https://evil.example", b"null", b"http://192.168.1.5:3000", b"", b"nonsense", b"http://127.0.0.1.evil.example"],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/admin/reload"])
+async def test_without_keys_a_page_of_another_site_may_not_ask(path: str, origin: bytes) -> None:
+    inside, client = await knock(Settings(), path, (b"host", b"127.0.0.1:8080"), (b"origin", origin))
+    assert inside.calls == []
+    assert client.sent[0]["status"] == 403
+    assert b"www-authenticate" not in client.headers
+
+
+@pytest.mark.parametrize("origin", [b"http://127.0.0.1:3000", b"http://localhost:8080", b"http://[::1]:5173"])
+async def test_without_keys_a_page_of_this_machine_may_ask(origin: bytes) -> None:
+    inside, _ = await knock(Settings(), "/v1/chat/completions", (b"origin", origin))
+    assert inside.callers == ["anonymous"]
+
+
+async def test_who_has_a_key_may_ask_from_any_page() -> None:
+    headers = ((b"origin", b"https://app.example"), (b"authorization", b"Bearer key-of-a"))
+    inside, _ = await knock(Settings(keys=KEYS), "/v1/chat/completions", *headers)
+    assert inside.callers == ["team-a"]

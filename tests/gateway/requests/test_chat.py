@@ -26,7 +26,18 @@ def expert(model: str, defaults: Defaults = NOTHING, **fields: Any) -> Expert:
     return Expert.model_validate(given)
 
 
-READ = ("messages", "model", "stream", "stream_options", "tools", "functions", "response_format", "logprobs", "input")
+READ = (
+    "messages",
+    "model",
+    "stream",
+    "stream_options",
+    "tools",
+    "functions",
+    "response_format",
+    "logprobs",
+    "input",
+    "modalities",
+)
 # Spellings that a decoder and an encoder would change between them.
 SPELLINGS = (
     b"1e-7", b"1.0", b"-0.0", b"0.10", b"1E+2", b"1e999", b"123456789012345678901234567890", b"-9223372036854775809",
@@ -613,3 +624,8 @@ def test_a_template_without_a_developer_gets_its_words_as_the_system_s() -> None
     told = fields_of(request.body(expert("m", lacks=["developer"])))["messages"]
     assert told == raw.replace(b'"developer"', b'"system"')
     assert fields_of(request.body(expert("m")))["messages"] == raw
+
+
+def test_an_answer_that_is_to_be_spoken_needs_an_expert_that_speaks() -> None:
+    assert chat(modalities=["text", "audio"]).query().needs == {"audio"}
+    assert chat(modalities=["text"]).query().needs == frozenset()

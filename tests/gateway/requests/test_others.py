@@ -25,7 +25,17 @@ KINDS: list[tuple[Any, dict[str, Any]]] = [
     (MessageRequest, {"messages": MESSAGES, "max_tokens": 5}),
 ]
 READ = {"prompt", "input", "messages", "max_tokens", "model", "stream", "stream_options", "suffix", "text", "tools"}
-READ |= {"instructions", "top_logprobs", "system", "output_config", "prompt_cache_key", "n", "logprobs"}
+READ |= {
+    "instructions",
+    "top_logprobs",
+    "include",
+    "modalities",
+    "system",
+    "output_config",
+    "prompt_cache_key",
+    "n",
+    "logprobs",
+}
 
 
 def parsed(kind: Any, **fields: Any) -> Any:
@@ -124,6 +134,7 @@ def test_a_response_is_routed_by_what_the_user_said_last() -> None:
         ({"tools": [{"type": "function"}]}, {"tools"}),
         ({"text": {"format": {"type": "json_schema"}}}, {"json_schema"}),
         ({"top_logprobs": 3}, {"logprobs"}),
+        ({"include": ["message.output_text.logprobs"]}, {"logprobs"}),
         ({"previous_response_id": "resp_1"}, {"state"}),
         ({"background": True}, {"state"}),
         ({"background": False, "previous_response_id": None}, set()),
