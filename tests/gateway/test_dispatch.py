@@ -674,7 +674,10 @@ def test_whatever_upstreams_do_every_place_and_connection_is_given_back_and_ever
     script: list[list[str]], stream: bool, leaves_after: int | None, reads: int, narrow: bool, hedge: float | None
 ) -> None:
     names = [f"e{i // 2}-{i % 2}" for i in range(len(script) // 2 * 2)]
-    quick = {"timeouts": {"first_byte": 0.01, "idle": 0.01, "total": 0.02}, "max_in_flight": 1 if narrow else None}
+    quick: dict[str, Any] = {
+        "timeouts": {"first_byte": 0.01, "idle": 0.01, "total": 0.02},
+        "max_in_flight": 1 if narrow else None,
+    }
     quick |= {"hedge": hedge, "queue": {"wait": 0.02}}
     windows = [1000, None, 500, 2000]
     experts = {f"e{i}": {**quick, "context_window": windows[i]} for i in range(4)}
