@@ -131,8 +131,6 @@ class Relay:
     def _leftover(self) -> bytes:
         """What came behind the last whole event, which a server that ends without a blank line may have meant as one. Not
         an error behind the end of the answer, nor what followed it."""
-        if self._reader.failed:
-            return b""
         rest = self._splitter.rest()
         final_usage = self._reader.read(rest)
         self._exchange.usage = self._reader.usage

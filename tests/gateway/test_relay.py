@@ -351,3 +351,9 @@ async def test_a_server_that_does_not_close_behind_the_end_is_not_waited_for_lon
     relay, _, _ = relay_of(ROLE, WORDS[0], STOP, DONE, Hang(), idle=60)
     assert b"".join(await asyncio.wait_for(carried(relay), 10)) == ROLE + WORDS[0] + STOP + DONE
     assert relay.outcome is Outcome.OK
+
+
+async def test_an_event_whose_first_line_came_before_is_not_passed_on_ahead_of_it() -> None:
+    plain = [b'data: {"choices":[{"index":0,"delta":{"content":"%d"},"finish_reason":null}]}\n\n' % i for i in range(4)]
+    steps = [ROLE, plain[0], b"id: 7\n", plain[1], b": note\n", plain[2] + plain[3], STOP, DONE]
+    assert b"".join(await carried(relay_of(*steps)[0])) == b"".join(steps)

@@ -195,8 +195,11 @@ def mutated(draw: st.DrawFn, events: Callable[[Sequence[str], bool], list[Event]
 
 
 def cut_up(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
-    """Cut at the given places, and of every other at the line's end that comes next: there events are whole, or look so."""
-    at = [stream.find(b"\n", cut % (len(stream) + 1)) + 1 if cut % 2 else cut for cut in cuts]
+    """Cut at the places given, or at the line's or the event's end that comes next: there an event is whole, or looks so."""
+    at = []
+    for cut in cuts:
+        end = (b"", b"\n", b"\n\n")[cut % 3]
+        at.append(stream.find(end, cut % (len(stream) + 1)) + len(end))
     return split(stream, at)
 
 
