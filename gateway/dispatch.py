@@ -191,7 +191,7 @@ class Dispatcher:
                 place.note(failed.outcome, failed.refusal, failed.retry_after)
                 return None
             walk.exchange.answered_by(attempt.record)
-            if answer.status < 300:
+            if answer.status < 300 and (answer.relay is None or answer.relay.spoke):
                 kind = (walk.ask.request.endpoint, walk.ask.request.stream)
                 self._hedges.learn(place.expert, kind, time.perf_counter() - started)
             held.callback(lambda: place.note(answer.outcome))

@@ -163,7 +163,10 @@ class ChunkReader:
         return self._read_choices(chunk) and with_usage
 
     def is_plain(self, chunk: bytes) -> bool:
-        """Of one choice, in the spelling of vLLM. Keys are looked for as bytes: inside of a text their quotes would be escaped."""
+        """Of one choice, in the spelling of vLLM. Keys are looked for as bytes: inside of a text their quotes would be escaped.
+
+        A server that wrote a key twice, or escaped one, could deceive it, and would deceive its own client.
+        """
         if not (self.content and self._one and chunk.startswith(b"data: {") and chunk.endswith(b"}\n\n")):
             return False
         events = chunk.count(b"\n\n")

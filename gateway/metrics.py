@@ -263,7 +263,9 @@ class Metrics:
             if usage and usage.output > 1:
                 spacing = (exchange.last_token - exchange.first_token) / (usage.output - 1)
                 self._of(self.per_token, expert).observe(spacing)
-        answered = usage is not None or (exchange.attempts and exchange.outcome is Outcome.OK)
+        # A client that left before the last chunk, which tells the usage, had something that somebody computed.
+        said = exchange.outcome is Outcome.OK or exchange.first_token is not None
+        answered = usage is not None or (exchange.attempts and said)
         if answered and exchange.cost is None:
             self._of(self.unpriced, expert).inc()
         if usage is None or exchange.expert is None:

@@ -30,8 +30,9 @@ class _Silence(Enum):
 class Relay:
     """One stream.
 
-    `outcome` is None until `rest` ended; `complete` says that the client has had all of the answer. `on_first` is called
-    once, when the expert has said something; time-outs count from `began`, else from now. To be closed, whatever happens.
+    `outcome` is None until `rest` ended; `spoke` says that the expert has said something, `complete` that the client has had
+    all of the answer. `on_first` is called once, when the expert has said something; time-outs count from `began`, else from
+    now. To be closed, whatever happens.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Relay:
         self._hide_usage = wire.hide_usage
         self._splitter, self._reader, self._translator = EventSplitter(), wire.reader(), wire.translator()
         self._held = bytearray()
-        self._spoke = False
+        self.spoke = False
         started = time.perf_counter() if began is None else began
         self._first_by, self._deadline = started + self._timeouts.first_byte, started + self._timeouts.total
         self._pending: asyncio.Task[bytes | None] | None = None
@@ -64,7 +65,7 @@ class Relay:
 
         An expert that is silent for a heartbeat is committed to, and its client gets a comment.
         """
-        while not self._spoke:
+        while not self.spoke:
             chunk = await self._next()
             if chunk is _Silence.BEAT:
                 self._held += HEARTBEAT
@@ -76,7 +77,7 @@ class Relay:
                 raise UpstreamError(Outcome.STREAM_ERROR, "it sends on and on and says nothing")
             if self._reader.failed and not self._reader.ended:
                 raise UpstreamError(Outcome.STREAM_ERROR, "it reported an error in its stream")
-            if self._reader.ended and not self._spoke:
+            if self._reader.ended and not self.spoke:
                 raise UpstreamError(Outcome.TRUNCATED, "it ended its stream before it said anything")
 
     async def rest(self) -> AsyncIterator[bytes]:
@@ -158,8 +159,8 @@ class Relay:
             self._close_by = time.perf_counter() + CLOSE_SECONDS
         if reader.content and (reader.ended or not reader.failed):
             self._exchange.token()
-            if not self._spoke:
-                self._spoke = True
+            if not self.spoke:
+                self.spoke = True
                 self._on_first()
         return b"".join(passed)
 
@@ -173,7 +174,7 @@ class Relay:
         """The next chunk, None at the end. Raises UpstreamError where it does not come in time."""
         now = time.perf_counter()
         seconds = min(
-            self._timeouts.idle if self._spoke else self._first_by - now, min(self._deadline, self._close_by) - now
+            self._timeouts.idle if self.spoke else self._first_by - now, min(self._deadline, self._close_by) - now
         )
         with self._exchange.waiting():
             if self._heartbeat is not None:
