@@ -44,6 +44,7 @@ class Walk:
     chain: tuple[str, ...]
     wires: Mapping[str, Wire]
     tried: set[Replica] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)  # experts, which have had their first attempt
     last: Failed | None = None
     retry_after: str | None = None  # the soonest that a server asked for
 
@@ -93,9 +94,7 @@ class Dispatcher:
         for expert in walk.chain:
             if self._cannot_do_better(walk, expert):
                 continue
-            again = False
-            while not walk.over and (place := self._place(walk, expert, again)) is not None:
-                again = True
+            while not walk.over and (place := self._place(walk, expert)) is not None:
                 if (answer := await self._at(walk, place)) is not None:
                     return answer
                 if walk.last is not None and walk.last.passed is not None:
@@ -107,19 +106,25 @@ class Dispatcher:
         was asked at all."""
         if walk.over or (walk.last is not None and walk.last.passed is not None):
             return None
-        place = await self._wait(walk)
+        place = self._allowed(walk, await self._wait(walk))
         if place is None:
             return None
         return await self._at(walk, place) or await self._along(walk)
 
-    def _place(self, walk: Walk, expert: str, again: bool) -> Place | None:
-        """A place at a replica that was not tried yet, held; `again` where the expert was asked already."""
-        place = self._pool.take(expert, self._key(walk, expert), walk.tried)
-        if place is not None and again and not self._budget.spend(expert):
+    def _place(self, walk: Walk, expert: str) -> Place | None:
+        """A place at a replica that was not tried yet, held."""
+        return self._allowed(walk, self._pool.take(expert, self._key(walk, expert), walk.tried))
+
+    def _allowed(self, walk: Walk, place: Place | None) -> Place | None:
+        """The place where the budget has it, else none; a first attempt at an expert is always allowed."""
+        if place is None:
+            return None
+        if place.expert not in walk.asked:
+            walk.asked.add(place.expert)
+            self._budget.request(place.expert)
+        elif not self._budget.spend(place.expert):
             place.release()
             return None
-        if place is not None and not again:
-            self._budget.request(expert)
         return place
 
     async def _wait(self, walk: Walk) -> Place | None:
@@ -158,7 +163,7 @@ class Dispatcher:
         answer: Answer | None = None
         try:
             await asyncio.wait(running, timeout=delay)
-            if not first.done() and (second := self._place(walk, place.expert, again=True)) is not None:
+            if not first.done() and (second := self._place(walk, place.expert)) is not None:
                 running.add(asyncio.ensure_future(self._tried(walk, second)))
             answer = await _first_answer(running)
         finally:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -257,3 +258,45 @@ async def test_a_compressed_body_is_refused_unread_by_the_header_that_says_so(en
 @pytest.mark.parametrize("encoding", [b"identity", b"", b" Identity "])
 async def test_a_body_that_is_said_not_to_be_compressed_is_read(encoding: bytes) -> None:
     assert await read_body({b"content-encoding": encoding}, Client(pieces(b"x")).receive, 10) == b"x"
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_client_that_leaves_just_as_the_work_ends_cancels_nothing_behind_it(turns: int) -> None:
+    client, after = Client([{"type": "http.request"}]), []
+
+    async def work() -> None:
+        client.left.set()  # with some number of turns, what listens has heard of it and has not yet said so when the work ends
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    async def whole() -> None:
+        with suppress(ClientGoneError):
+            await until_gone(client.receive, work())
+        for step in range(5):
+            await asyncio.sleep(0)
+            after.append(step)
+
+    await asyncio.create_task(whole())
+    assert after == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_cancels_the_whole_as_the_client_leaves_is_not_told_that_only_the_client_left(turns: int) -> None:
+    client = Client([{"type": "http.request"}])
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(until_gone(client.receive, work()))
+    await begun.wait()
+    client.left.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if not task.done() and task.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    else:
+        with suppress(ClientGoneError):
+            await task

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,3 +56,9 @@ def test_further_attempts_never_exceed_the_share_of_the_requests_the_reserve_and
         else:
             spent += budget.spend("one")
     assert spent <= RESERVE + SHARE * steps.count("request") + PER_SECOND * clock.now + 1e-6
+
+
+def test_the_figures_are_those_that_the_documentation_tells() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "carrying.md").read_text("utf-8")
+    assert "a fifth of its requests, with 30 in reserve, of which three come back a second" in text
+    assert (SHARE, RESERVE, PER_SECOND) == (0.2, 30, 3)

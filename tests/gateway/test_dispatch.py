@@ -519,6 +519,18 @@ async def test_a_client_that_leaves_ends_both_attempts_of_a_hedge() -> None:
     house.settled()
 
 
+@pytest.mark.parametrize(("script", "attempts"), [(("one",), 1), (("one", "two"), 2)])
+async def test_where_the_budget_is_spent_each_expert_is_asked_once_and_nobody_waits_for_more(
+    script: tuple[str, ...], attempts: int
+) -> None:
+    house = House({f"{name}-{i}": refuses(500) for name in script for i in range(4)}, replicas=4)
+    for name in script:
+        while house.dispatcher._budget.spend(name):
+            pass
+    await house.refusal()
+    assert len(house.upstream.asked) == attempts
+
+
 async def test_what_a_server_asked_for_is_kept_where_another_failure_comes_after_it() -> None:
     house = House(
         {"one-0": refuses(429, retry_after="17"), "two-0": refuses(500), "three-0": refuses(503, retry_after="9")}

@@ -121,3 +121,22 @@ def test_a_closed_one_leaves_nothing_behind() -> None:
         assert not [h for h in asyncio.get_running_loop()._scheduled if not h.cancelled()]  # type: ignore[attr-defined]
 
     run(waits())
+
+
+def test_a_cancellation_that_comes_with_the_time_out_stays_one() -> None:
+    async def waits() -> None:
+        patience = Patience()
+
+        async def work() -> None:
+            with patience(1):
+                try:
+                    await asyncio.sleep(30)
+                finally:
+                    task.cancel()  # somebody else ends the task while it cleans up after its time is over
+
+        task = asyncio.create_task(work())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        patience.close()
+
+    run(waits())

@@ -69,3 +69,12 @@ def test_vllm_s_own_chunks_are_plain_once_something_was_said() -> None:
     assert not reader.is_plain(vllm(content="b")[:-1])
     for other in (STOP, DONE, USAGE_CHUNK, ERROR_EVENT, vllm(content="b") + STOP):
         assert not reader.is_plain(other)
+
+
+def test_another_choice_is_not_plain() -> None:
+    reader = ChunkReader(2)
+    reader.read(vllm(content="a"))
+    second = vllm(content="b").replace(b'"index":0', b'"index":1')
+    assert reader.is_plain(vllm(content="b"))
+    assert not reader.is_plain(second)
+    assert not reader.is_plain(vllm(content="b") + second)
