@@ -106,7 +106,7 @@ class EventTranslator:
             return b""
         payload = payload_of(event)
         if not payload:
-            return event if event.startswith(b":") else b""
+            return _comments(event)
         if payload == b"[DONE]":
             self._finished = True
             return self.end()
@@ -234,6 +234,12 @@ class EventTranslator:
 
     def _delta(self, **delta: str) -> bytes:
         return _event("content_block_delta", index=self._index, delta=delta)
+
+
+def _comments(event: bytes) -> bytes:
+    """The comments of an event, and nothing else that stands beside them."""
+    lines = [line for line in event.splitlines() if line.startswith(b":")]
+    return b"\n".join(lines) + b"\n\n" if lines else b""
 
 
 def _empty(block: _Block) -> dict[str, Any]:

@@ -147,6 +147,7 @@ def test_a_client_that_leaves_frees_the_engine_whatever_it_waits_for(
         suppress(httpx.ReadTimeout),
         client.stream("POST", f"{gateway.url}/v1/chat/completions", json=body) as response,
     ):
-        next(response.iter_bytes())
+        chunks = response.iter_bytes()  # held: the response is closed with it
+        next(chunks)
         assert vllm_worker.settles_at("vllm:num_requests_running", 1)
     assert vllm_worker.settles_at("vllm:num_requests_running", 0)

@@ -284,6 +284,7 @@ def test_nothing_comes_after_the_end() -> None:
 def test_comments_go_through_and_other_events_do_not() -> None:
     translator = EventTranslator()
     assert translator.feed(b": keep-alive\n\n") == b": keep-alive\n\n"
+    assert translator.feed(b": one\r\ndata:\r\nid: 1\r\n: two\r\n\r\n") == b": one\n: two\n\n"
     assert translator.feed(b"event: ping\n\n") == b""
     assert translator.feed(event({"object": "x"})) == b""
 
