@@ -18,7 +18,8 @@ class Patience:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._armed_for = 0.0  # uvloop's handle of what is due at once does not tell
         self._until: float | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
@@ -37,7 +38,7 @@ class Patience:
         if self._task is None:
             raise RuntimeError("there is no task to bound")
         self._cancelling, self._fired = self._task.cancelling(), False
-        if self._timer is None or self._timer.when() > self._until:
+        if self._timer is None or self._armed_for > self._until:
             self._arm(self._until)
 
     def __exit__(
@@ -57,6 +58,7 @@ class Patience:
 
     def _arm(self, when: float) -> None:
         self.close()
+        self._armed_for = when
         self._timer = self._loop.call_at(when, self._look)
 
     def _look(self) -> None:

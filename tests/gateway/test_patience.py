@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 
 from gateway.patience import Patience
 from tests.fakes.memory import SkippingLoop
@@ -140,3 +141,22 @@ def test_a_cancellation_that_comes_with_the_time_out_stays_one() -> None:
         patience.close()
 
     run(waits())
+
+
+def test_a_wait_that_is_over_at_once_spoils_no_later_one_in_the_loop_that_serves() -> None:
+    async def waits() -> None:
+        patience = Patience()
+        with patience(0):
+            pass  # done before the timer, which is due at once
+        with patience(5):
+            await asyncio.sleep(0.01)
+        with pytest.raises(TimeoutError), patience(0):
+            await asyncio.sleep(5)
+        with patience(-1):
+            pass
+        with patience(5):
+            await asyncio.sleep(0.01)
+        patience.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(waits())
