@@ -200,6 +200,21 @@ def _says_something(choice: _Choice) -> bool:
     return any(bytes(value) not in _EMPTY for value in values)
 
 
+class _NamedReader:
+    """What readers of streams have in common whose last event says by its name that it is the last."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.content = self.failed = self.ended = False
+
+    @property
+    def over(self) -> bool:
+        return self.ended
+
+    def is_plain(self, chunk: bytes) -> bool:
+        return False
+
+
 class _ResponseEvent(msgspec.Struct):
     type: str = ""
     delta: msgspec.Raw = msgspec.Raw()
@@ -209,16 +224,8 @@ class _ResponseEvent(msgspec.Struct):
 _RESPONSE_EVENT = msgspec.json.Decoder(_ResponseEvent)
 
 
-class ResponseReader:
+class ResponseReader(_NamedReader):
     """Reads the events of one stream of OpenAI's Responses API: it ends with the response completed, or incomplete."""
-
-    def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.content = self.failed = self.ended = False
-
-    @property
-    def over(self) -> bool:
-        return self.ended
 
     def read(self, event: bytes) -> bool:
         payload = payload_of(event)
@@ -235,9 +242,6 @@ class ResponseReader:
             self.content = True
         return False
 
-    def is_plain(self, chunk: bytes) -> bool:
-        return False
-
 
 class _MessageEvent(msgspec.Struct):
     type: str = ""
@@ -246,16 +250,8 @@ class _MessageEvent(msgspec.Struct):
 _MESSAGE_EVENT = msgspec.json.Decoder(_MessageEvent)
 
 
-class MessageReader:
+class MessageReader(_NamedReader):
     """Reads the events of one stream of Anthropic's Messages API: it ends with message_stop."""
-
-    def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.content = self.failed = self.ended = False
-
-    @property
-    def over(self) -> bool:
-        return self.ended
 
     def read(self, event: bytes) -> bool:
         payload = payload_of(event)
@@ -272,7 +268,4 @@ class MessageReader:
             self.content = self.content or kind == "message_delta"
         elif kind == "content_block_delta":
             self.content = True
-        return False
-
-    def is_plain(self, chunk: bytes) -> bool:
         return False

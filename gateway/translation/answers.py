@@ -50,6 +50,24 @@ class TextPart(msgspec.Struct):
     text: str | None = None
 
 
+class Call(msgspec.Struct):
+    """A call of a tool, whole or a part of one; `index` tells it from others in a stream."""
+
+    index: int | None = None
+    id: str | None = None
+    function: Function | None = None
+
+
+class Said(msgspec.Struct):
+    """What an answer says, or a chunk of its stream."""
+
+    content: str | list[TextPart] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[Call] | None = None
+
+
 def text_of(content: str | list[TextPart] | None) -> str:
     return "".join(part.text or "" for part in content) if isinstance(content, list) else content or ""
 

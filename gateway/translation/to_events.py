@@ -16,27 +16,13 @@ import msgspec
 
 from gateway.events import payload_of
 from gateway.translation import answers
-from gateway.translation.answers import Function, TextPart, UnreadableAnswerError
+from gateway.translation.answers import Call, Function, Said, UnreadableAnswerError
 from gateway.usage import Usage, read_usage
-
-
-class _Call(msgspec.Struct):
-    index: int | None = None
-    id: str | None = None
-    function: Function | None = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | list[TextPart] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
 
 
 class _Choice(msgspec.Struct):
     index: int = 0
-    delta: _Delta | None = None
+    delta: Said | None = None
     finish_reason: str | None = None
     stop_reason: Any = None
     matched_stop: Any = None
@@ -151,7 +137,7 @@ class EventTranslator:
         return b"".join(started + self._streamed())
 
     def _take(self, choice: _Choice) -> None:
-        delta = choice.delta or _Delta()
+        delta = choice.delta or Said()
         if thinking := delta.reasoning_content or delta.reasoning:
             self._add("thinking", thinking)
         if text := answers.text_of(delta.content):
@@ -171,7 +157,7 @@ class EventTranslator:
             self._blocks.append(_Block(kind))
         self._blocks[-1].pending.append(text)
 
-    def _add_call(self, call: _Call) -> None:
+    def _add_call(self, call: Call) -> None:
         """A piece of a call. Its index says of which; servers that give all the same index give each its id."""
         function = call.function or Function()
         index = max(self._calls, default=0) if call.index is None else call.index

@@ -7,26 +7,13 @@ from typing import Any
 import msgspec
 
 from gateway.translation import answers
-from gateway.translation.answers import Function, TextPart, UnreadableAnswerError
+from gateway.translation.answers import Function, Said, UnreadableAnswerError
 from gateway.usage import read_usage
-
-
-class _Call(msgspec.Struct):
-    id: str | None = None
-    function: Function | None = None
-
-
-class _Message(msgspec.Struct):
-    content: str | list[TextPart] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
 
 
 class _Choice(msgspec.Struct):
     index: int = 0
-    message: _Message | None = None
+    message: Said | None = None
     finish_reason: str | None = None
     stop_reason: Any = None
     matched_stop: Any = None
@@ -65,7 +52,7 @@ def message_of(content: bytes, model: str | None = None) -> bytes:
     )
 
 
-def _blocks(message: _Message) -> list[dict[str, Any]]:
+def _blocks(message: Said) -> list[dict[str, Any]]:
     """Thinking first, as it came first; then text, then the calls of tools."""
     blocks: list[dict[str, Any]] = []
     if thinking := message.reasoning_content or message.reasoning:

@@ -124,3 +124,8 @@ def test_half_a_character_alone_is_replaced() -> None:
 
 def test_a_call_that_is_no_object_is_told_as_it_was_written() -> None:
     assert message({"tool_calls": [call("nope")]})["content"][0]["input"] == {INVALID: "nope"}
+
+
+def test_a_call_that_names_no_function_is_no_reason_to_fail() -> None:
+    (block,) = message({"tool_calls": [{"id": "call_1"}]})["content"]
+    assert (block["type"], block["id"], block["input"]) == ("tool_use", "call_1", {})
