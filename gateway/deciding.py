@@ -158,7 +158,7 @@ class Decider:
         if request.interchangeable or self.router.resolve(query.requested_model) not in POLICIES:
             return await self.decide(query)
         able = [expert for expert in self.router.file.experts if expert not in unable]
-        if len({self.router.file.experts[expert].model for expert in able}) > 1:
+        if len({self.router.file.experts[expert].upstream_model for expert in able}) > 1:
             raise BadRequestError(
                 f"The answers of different models to this are not to be compared or mixed, so that {request.endpoint} is "
                 f"not routed: name a model, one of {', '.join(able)}.",
@@ -272,7 +272,7 @@ def decision_headers(exchange: Exchange) -> dict[str, str]:
     expert = exchange.expert_id or decision.expert
     headers["x-moe-expert"] = expert
     if exchange.expert is not None:
-        headers["x-moe-model"] = exchange.expert.model
+        headers["x-moe-model"] = exchange.expert.upstream_model
     if decision.scores is not None:
         headers["x-moe-domain"] = decision.scores.domain
         headers["x-moe-confidence"] = f"{decision.scores.confidence:.4f}"

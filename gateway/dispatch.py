@@ -79,10 +79,10 @@ class Dispatcher:
 
     def _begin(self, exchange: Exchange, ask: Ask, decision: Decision) -> Walk:
         """The experts that serve the endpoint; of other models none where their answers would be of no use."""
-        wires, model = {}, self._experts[decision.expert].model
+        wires, model = {}, self._experts[decision.expert].upstream_model
         for expert in (decision.expert, *decision.fallbacks):
             wire = self._serves.wire(expert, ask.request)
-            if wire is not None and (ask.request.interchangeable or self._experts[expert].model == model):
+            if wire is not None and (ask.request.interchangeable or self._experts[expert].upstream_model == model):
                 wires[expert] = wire
         if not wires:  # its server said otherwise just now
             message = f"{decision.expert} does not serve this at the moment; retry in a moment."

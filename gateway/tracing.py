@@ -52,7 +52,7 @@ def _attributes(exchange: Exchange) -> dict[str, str | int | float | None]:
     return {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "moe-gateway",
-        "gen_ai.request.model": exchange.expert.model if exchange.expert else None,
+        "gen_ai.request.model": exchange.expert.upstream_model if exchange.expert else None,
         "gen_ai.usage.input_tokens": usage.input + usage.cached_input if usage else None,
         "gen_ai.usage.output_tokens": usage.output if usage else None,
         "error.type": str(exchange.outcome) if failed else None,

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from router.errors import ConfigError, Problem
 from router.extensions import added
-from router.values import HttpUrl, Language, Seconds, Secret, Usd
+from router.upstream import Part, Upstream
+from router.values import Language, Seconds, Usd
 from router.yamlfile import YamlFile
 
 VIRTUAL_MODELS = ("auto", "auto:cheap", "auto:best")
@@ -50,10 +51,6 @@ ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
 Quality = Annotated[float, Field(ge=0, le=1)]
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
 class Domain(Part):
     """What a prompt may be about. A domain of one's own needs examples; those of a built-in one join its corpus."""
 
@@ -64,38 +61,6 @@ class Domain(Part):
     def _no_empty_example(self) -> Domain:
         if any(not example.strip() for example in self.examples):
             raise ValueError("an example is empty")
-        return self
-
-
-class Replica(Part):
-    """One server. `weight` is its share of the load; `max_in_flight` bounds its requests in place of the expert's figure."""
-
-    url: HttpUrl
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    max_in_flight: Annotated[int, Field(gt=0)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_url(cls, value: Any) -> Any:
-        return {"url": value} if isinstance(value, str) else value
-
-
-class Upstream(Part):
-    """Where an expert answers: replicas of a vLLM (or any OpenAI-compatible) server, a provider that litellm knows
-    (`provider/model`, with `base_url` where it is not the provider's own), or the embedded engine."""
-
-    vllm: tuple[Replica, ...] = ()
-    embedded: Literal["smollm2"] | None = None
-    litellm: Annotated[str, Field(pattern=r"^[a-z0-9_]+/\S+$")] | None = None
-    base_url: HttpUrl | None = None
-    api_key: Secret | None = Field(default=None, repr=False)
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Upstream:
-        if sum(map(bool, (self.vllm, self.embedded, self.litellm))) != 1:
-            raise ValueError("give exactly one of vllm: [URL, …], litellm: provider/model and embedded: smollm2")
-        if self.base_url is not None and self.litellm is None:
-            raise ValueError("base_url goes with litellm alone; vllm has its addresses in its list")
         return self
 
 
@@ -150,6 +115,9 @@ class Expert(Part):
     are what it can do beside what its engine always can (`state`: it keeps responses, for previous_response_id), `lacks`
     what it cannot though its engine could; of a server that knows max_tokens alone, or a model whose template has no role
     developer, those are put into the words that it knows.
+
+    Workers that are launched sleep when they had nothing to do for `sleep_after`. A request for an expert that sleeps waits
+    for it where it is expected to be awake within `wake_within`; else a fallback that is awake answers, while it wakes.
     """
 
     model: Annotated[str, Field(min_length=1)]
@@ -161,6 +129,8 @@ class Expert(Part):
     affinity: Literal["prefix", "session", "none"] = "prefix"
     hedge: Literal["p95"] | Seconds | None = None
     heartbeat: Seconds | None = None
+    sleep_after: Seconds | None = None
+    wake_within: Seconds = 30.0
     endpoints: frozenset[Endpoint] | None = None
     defaults: Defaults = Defaults()
     price: Price | None = None
@@ -175,6 +145,17 @@ class Expert(Part):
         if self.upstream.litellm and self.endpoints and not self.endpoints <= LITELLM_ENDPOINTS:
             raise ValueError("endpoints of litellm's experts are chat and embeddings; messages are translated to chat")
         return self
+
+    @model_validator(mode="after")
+    def _only_workers_sleep(self) -> Expert:
+        if self.sleep_after is not None and self.upstream.launch is None:
+            raise ValueError("sleep_after is for workers that the gateway launches: upstream: {launch: …}")
+        return self
+
+    @property
+    def upstream_model(self) -> str:
+        """What its server calls it."""
+        return self.upstream.adapter.name if self.upstream.adapter else self.model
 
     @property
     def able(self) -> frozenset[str]:
@@ -206,8 +187,8 @@ class ExpertsFile(Part):
     experts: dict[str, Expert]
     router: RouterOptions = RouterOptions()
     baseline: str | None = None
-    aliases: dict[str, str] = {}
-    domains: dict[str, Domain] = {}
+    aliases: dict[str, str] = Field(default={})
+    domains: dict[str, Domain] = Field(default={})
     digest: str = ""
 
     @property
@@ -359,9 +340,24 @@ def _check_references(file: YamlFile, ids: Sequence[str]) -> Iterator[Problem]:
                 yield file.problem(place, f"no expert {fallback!r}{_nearest(fallback, ids)}")
             elif fallback == key:
                 yield file.problem(place, "an expert cannot be its own fallback")
+        yield from _check_worker(file, key, ids)
     last = _section(file, "router").get("fallback")
     if isinstance(last, str) and last not in ids:
         yield file.problem(("router", "fallback"), f"no expert {last!r}{_nearest(last, ids)}")
+
+
+def _check_worker(file: YamlFile, key: str, ids: Sequence[str]) -> Iterator[Problem]:
+    upstream = _section(file, "experts")[key]
+    upstream = upstream.get("upstream") if isinstance(upstream, dict) else None
+    worker = upstream.get("worker") if isinstance(upstream, dict) else None
+    if not isinstance(worker, str):
+        return
+    other = _section(file, "experts").get(worker)
+    launches = isinstance(other, dict) and isinstance(other.get("upstream"), dict) and "launch" in other["upstream"]
+    if worker not in ids:
+        yield file.problem(("experts", key, "upstream", "worker"), f"no expert {worker!r}{_nearest(worker, ids)}")
+    elif not launches:
+        yield file.problem(("experts", key, "upstream", "worker"), f"{worker} launches no worker: it has no launch")
 
 
 def _check_parts(file: YamlFile) -> Iterator[Problem]:

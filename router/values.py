@@ -79,6 +79,19 @@ def _secret(value: str) -> str:
     return secret
 
 
+def _setting(value: Any) -> Any:
+    """A value for a worker's environment: as it stands, or the whole of one variable of the gateway's own."""
+    if isinstance(value, bool):
+        raise ValueError("write 1, or true in quotes: whether an environment says true or True is for the program")
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, str) and re.fullmatch(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}", value):
+        return _secret(value)
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("an environment holds no NUL")
+    return value
+
+
 def _language(value: str) -> str:
     if value in LANGUAGES:
         return value
@@ -99,5 +112,6 @@ def _meant(said: str) -> str | None:
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Secret = Annotated[str, AfterValidator(_secret)]
+Setting = Annotated[str, BeforeValidator(_setting)]
 Language = Annotated[str, AfterValidator(_language)]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -123,7 +123,7 @@ class Chat(Native):
     def body(self, expert: Expert) -> bytes:
         """Every value as the client sent it, but for the model, usage on streams and the expert's defaults."""
         fields, defaults = dict(self._raw), expert.defaults
-        fields["model"] = encoded(expert.model)
+        fields["model"] = encoded(expert.upstream_model)
         if self.stream:
             fields["stream_options"] = with_usage(fields.get("stream_options"))
         with_defaults(fields, defaults, *LIMITS)

@@ -107,7 +107,7 @@ class Completion(Native):
     def body(self, expert: Expert) -> bytes:
         """Every value as the client sent it, but for the model, usage on streams and the expert's defaults."""
         fields = dict(self._raw)
-        fields["model"] = encoded(expert.model)
+        fields["model"] = encoded(expert.upstream_model)
         if self.stream:
             fields["stream_options"] = with_usage(fields.get("stream_options"))
         with_defaults(fields, expert.defaults, "max_tokens")

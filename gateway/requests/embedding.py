@@ -59,7 +59,7 @@ class Embedding(Native):
         return Query("", requested_model=self.fields.model, overrides=overrides)
 
     def body(self, expert: Expert) -> bytes:
-        return msgspec.json.encode({**self._raw, "model": encoded(expert.model)})
+        return msgspec.json.encode({**self._raw, "model": encoded(expert.upstream_model)})
 
     def reader(self) -> StreamReader:
         return ChunkReader()

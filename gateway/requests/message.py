@@ -109,7 +109,7 @@ class MessageRequest(Native):
     def body(self, expert: Expert) -> bytes:
         """Every value as the client sent it, but for the model and the expert's defaults."""
         fields = self.filled(expert)
-        fields["model"] = encoded(expert.model)
+        fields["model"] = encoded(expert.upstream_model)
         return msgspec.json.encode(fields)
 
     def filled(self, expert: Expert) -> dict[str, Raw]:
@@ -159,7 +159,7 @@ class TokenizedChat:
         self._request = request
 
     def body(self, expert: Expert) -> bytes:
-        return rendered_body(chat_fields(self._request.filled(expert)) | {"model": expert.model})
+        return rendered_body(chat_fields(self._request.filled(expert)) | {"model": expert.upstream_model})
 
     def reader(self) -> StreamReader:
         return ChunkReader()
@@ -185,7 +185,7 @@ class TranslatedMessage:
         self.stream = request.stream
 
     def body(self, expert: Expert) -> bytes:
-        return msgspec.json.encode(chat_fields(self._request.filled(expert)) | {"model": expert.model})
+        return msgspec.json.encode(chat_fields(self._request.filled(expert)) | {"model": expert.upstream_model})
 
     def reader(self) -> StreamReader:
         return ChunkReader()

@@ -122,7 +122,7 @@ class ResponseRequest(Native):
     def body(self, expert: Expert) -> bytes:
         """Every value as the client sent it, but for the model and the expert's defaults."""
         fields = dict(self._raw)
-        fields["model"] = encoded(expert.model)
+        fields["model"] = encoded(expert.upstream_model)
         with_defaults(fields, expert.defaults, "max_output_tokens")
         told = any(message.role in ("system", "developer") for message in self.messages)
         if expert.defaults.system is not None and not told:

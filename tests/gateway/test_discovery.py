@@ -10,7 +10,7 @@ from gateway.discovery import MAX_TRIES, Discovery
 from gateway.pool import Pool
 from gateway.serves import ASSUMED, EMBEDDED, TOKENIZE, Serves
 from gateway.upstreams.base import Address
-from router.experts import Upstream
+from router.upstream import Upstream
 from tests.fakes.memory import FakeUpstream, experts_file
 
 VLLM: dict[str, dict[str, str]] = {

@@ -16,7 +16,8 @@ from gateway.requests.chat import Chat
 from gateway.requests.message import MessageRequest
 from gateway.upstreams.base import UpstreamError
 from gateway.usage import Usage
-from router.experts import Expert, Timeouts, Upstream
+from router.experts import Expert, Timeouts
+from router.upstream import Upstream
 from tests.fakes.memory import (
     DONE,
     ERROR_EVENT,

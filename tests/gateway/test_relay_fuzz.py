@@ -27,7 +27,8 @@ from gateway.requests.message import MessageRequest
 from gateway.requests.response import ResponseRequest
 from gateway.upstreams.base import UpstreamError
 from gateway.usage import Usage
-from router.experts import Expert, Timeouts, Upstream
+from router.experts import Expert, Timeouts
+from router.upstream import Upstream
 from tests.fakes.memory import FakeReply, Step, split
 
 FUZZ = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))

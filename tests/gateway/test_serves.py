@@ -6,7 +6,8 @@ from gateway.requests.chat import Chat
 from gateway.requests.embedding import Embedding
 from gateway.requests.message import MessageRequest, TranslatedMessage
 from gateway.serves import ASSUMED, EMBEDDED, TOKENIZE, Serves
-from router.experts import Expert, Upstream
+from router.experts import Expert
+from router.upstream import Upstream
 from tests.fakes.memory import experts_file
 
 FILE = experts_file({"silent": {}, "embeds": {"endpoints": ["embeddings"]}, "speaks": {"endpoints": ["messages"]}})

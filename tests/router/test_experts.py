@@ -357,7 +357,7 @@ WRONG = [
         "{}",
         "{}",
         "experts.general.upstream",
-        "give exactly one of vllm: [URL, …], litellm: provider",
+        "give exactly one of vllm: [URL, …], launch: {engine: vllm}, worker: expert, litellm: provider",
     ),
     ("{embedded: smollm2}", "{vllm: []}", "vllm: []", "experts.general.upstream", "give exactly one of"),
     ("{embedded: s", "{vllm: [http://h], embedded: s", "[http://h]", "experts.general.upstream", "give exactly one of"),
@@ -772,3 +772,84 @@ def test_what_an_installed_package_adds_may_be_named_and_is_near(install: Instal
     install("acme", PARTS[part][0], {"acme-one": "acme:one"}, {})
     assert parse_experts(text)
     assert "did you mean 'acme-one'?" in the_refusal(text.replace("acme-one", "acme-on")).message
+
+
+LAUNCHED = """\
+version: 1
+experts:
+  base:
+    model: org/base
+    domains: [general]
+    sleep_after: 10m
+    upstream:
+      launch:
+        engine: vllm
+        replicas: 2
+        args: [--max-model-len, 2048, --enable-sleep-mode]
+        gpus: [0, 1, 2, 3]
+        env: {HF_HOME: /models, OMP_NUM_THREADS: 4}
+        lora_modules: {legal: /adapters/legal}
+  lawyer:
+    model: org/base
+    domains: [general]
+    upstream: {worker: base, adapter: legal}
+  poet:
+    model: org/base
+    domains: [general]
+    upstream: {vllm: "http://10.0.0.5:8000/v1", adapter: {name: verse, path: /adapters/verse}}
+"""
+
+
+def test_workers_to_launch_and_adapters_are_read_as_they_are_written() -> None:
+    experts = parse_experts(LAUNCHED).experts
+    launch = experts["base"].upstream.launch
+    assert launch is not None
+    assert launch.args == ("--max-model-len", "2048", "--enable-sleep-mode")
+    assert (launch.has("enable-sleep-mode"), launch.has("max-model-len"), launch.has("enable-lora")) == (
+        True,
+        True,
+        False,
+    )
+    assert [launch.gpus_of(i) for i in range(2)] == [(0, 1), (2, 3)]
+    assert launch.env == {"HF_HOME": "/models", "OMP_NUM_THREADS": "4"}
+    assert (experts["base"].sleep_after, experts["base"].upstream_model) == (600, "org/base")
+    assert (experts["lawyer"].upstream.worker, experts["lawyer"].upstream_model) == ("base", "legal")
+    assert (experts["poet"].upstream_model, len(experts["poet"].upstream.vllm)) == ("verse", 1)
+    assert all(expert.upstream.speaks_vllm for expert in experts.values())
+
+
+def test_arguments_may_be_one_line_and_more_replicas_than_gpus_share_them() -> None:
+    text = LAUNCHED.replace(
+        "[--max-model-len, 2048, --enable-sleep-mode]", "--max-model-len=2048 --tool-call-parser 'a b'"
+    )
+    launch = parse_experts(text.replace("gpus: [0, 1, 2, 3]", "gpus: [5]")).experts["base"].upstream.launch
+    assert launch is not None
+    assert launch.args == ("--max-model-len=2048", "--tool-call-parser", "a b")
+    assert [launch.gpus_of(i) for i in range(2)] == [(5,), (5,)]
+    assert launch.has("max-model-len")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "says"),
+    [
+        ("--enable-sleep-mode]", "--port, 80]", "experts.base.upstream.launch", "--port is set by the gateway"),
+        ("--enable-sleep-mode]", "--api_key=x]", "experts.base.upstream.launch", "--api-key is set by the gateway"),
+        ("[0, 1, 2, 3]", "[0, 1, 2]", "experts.base.upstream.launch", "3 gpus cannot be dealt out evenly among 2"),
+        ("[0, 1, 2, 3]", "[0, 0]", "experts.base.upstream.launch", "a GPU stands twice"),
+        ("OMP_NUM_THREADS: 4", "HF_TOKEN: ${MOE_NO_SUCH}", "experts.base.upstream.launch.env.HF_TOKEN", "MOE_NO_SUCH is not set"),
+        ("OMP_NUM_THREADS: 4", "A-B: 4", "experts.base.upstream.launch", "a name in env"),
+        ("replicas: 2", "replicas: 0", "experts.base.upstream.launch.replicas", "greater than or equal to 1"),
+        ("replicas: 2", "replica: 2", "experts.base.upstream.launch.replica", "did you mean 'replicas'?"),
+        ("worker: base, adapter: legal", "worker: base", "experts.lawyer.upstream", "worker goes with adapter"),
+        ("worker: base,", "worker: bass,", "experts.lawyer.upstream.worker", "no expert 'bass'; did you mean 'base'?"),
+        ("worker: base,", "worker: poet,", "experts.lawyer.upstream.worker", "poet launches no worker"),
+        ("adapter: legal", "adapter: legal, api_key: ${HOME}", "experts.lawyer.upstream", "gets a key of its own"),
+        ("    sleep_after: 10m", "    sleep_after: soon", "experts.base.sleep_after", "is not a duration"),
+        ("  poet:\n", "  poet:\n    sleep_after: 1m\n", "experts.poet", "for workers that the gateway launches"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_launch_or_an_adapter_is_told_by_its_key(old: str, new: str, key: str, says: str) -> None:
+    assert old in LAUNCHED
+    problem = the_refusal(LAUNCHED.replace(old, new))
+    assert problem.key == key
+    assert says in problem.message

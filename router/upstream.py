@@ -1,0 +1,157 @@
+"""Upstream: where an expert answers, as experts.yaml says it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from router.values import HttpUrl, Seconds, Secret, Setting
+
+# What the gateway says itself when it launches a worker: an argument that said otherwise would hide the worker from it.
+OWN_FLAGS = frozenset({"host", "port", "uds", "api-key", "model", "served-model-name", "lora-modules"})
+_ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Replica(Part):
+    """One server. `weight` is its share of the load; `max_in_flight` bounds its requests in place of the expert's figure."""
+
+    url: HttpUrl
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    max_in_flight: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+
+class Adapter(Part):
+    """A LoRA adapter, by the name that its worker knows it by. With a `path` (on the worker's machine, or a name of the hub)
+    a worker that does not have it yet is told to load it."""
+
+    name: Annotated[str, Field(pattern=_ADAPTER_NAME)]
+    path: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+def _arguments(value: Any) -> Any:
+    """A list of words and numbers, or one line as in a shell."""
+    if isinstance(value, str):
+        try:
+            return tuple(shlex.split(value))
+        except ValueError as error:
+            raise ValueError(f"cannot be read as a command line: {str(error).lower()}") from None
+    if isinstance(value, list):
+        return tuple(
+            str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item for item in value
+        )
+    return value
+
+
+class Launch(Part):
+    """Workers that the gateway starts itself, each a vLLM server on loopback.
+
+    `model` is where the weights are (a folder, or a name of the hub) where that is not the expert's `model`. `args` go to
+    `vllm serve` as they are. `gpus` are dealt out among the `replicas`; with none the workers see what their engine finds.
+    `lora_modules` are adapters that the worker has from the start, name to path. `sleep_level` is vLLM's, where `args` have
+    --enable-sleep-mode.
+    """
+
+    engine: Literal["vllm"] = "vllm"
+    model: Annotated[str, Field(min_length=1)] | None = None
+    replicas: Annotated[int, Field(ge=1, le=64)] = 1
+    args: Annotated[tuple[str, ...], BeforeValidator(_arguments)] = ()
+    gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    env: dict[str, Setting] = Field(default={}, repr=False)
+    lora_modules: dict[Annotated[str, Field(pattern=_ADAPTER_NAME)], str] = {}
+    sleep_level: Literal[1, 2] = 1
+    ready_within: Seconds = 1800.0
+
+    @model_validator(mode="after")
+    def _leave_ours(self) -> Launch:
+        for word in self.args:
+            flag = word.partition("=")[0].removeprefix("--").replace("_", "-")
+            if word.startswith("--") and flag in OWN_FLAGS:
+                raise ValueError(f"--{flag} is set by the gateway; see {_INSTEAD.get(flag, 'launch')} in its place")
+        if any(not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in self.env):
+            raise ValueError("a name in env is letters, digits and '_'")
+        if len(set(self.gpus)) != len(self.gpus):
+            raise ValueError("a GPU stands twice in gpus")
+        if self.gpus and len(self.gpus) % self.replicas and self.replicas % len(self.gpus):
+            raise ValueError(f"{len(self.gpus)} gpus cannot be dealt out evenly among {self.replicas} replicas")
+        return self
+
+    def gpus_of(self, replica: int) -> tuple[int, ...]:
+        """Those of one replica, counted from 0: an equal part, or one that it shares where there are more replicas than GPUs."""
+        if not self.gpus:
+            return ()
+        each = len(self.gpus) // self.replicas
+        if each == 0:
+            return (self.gpus[replica % len(self.gpus)],)
+        return self.gpus[replica * each : (replica + 1) * each]
+
+    def has(self, flag: str) -> bool:
+        """Whether `args` have the flag, written in either way."""
+        written = {word.partition("=")[0].replace("_", "-") for word in self.args if word.startswith("--")}
+        return f"--{flag}" in written
+
+
+_INSTEAD = {"model": "launch.model", "served-model-name": "the expert's model", "lora-modules": "launch.lora_modules"}
+
+
+class Upstream(Part):
+    """Where an expert answers: replicas of a vLLM (or any OpenAI-compatible) server, workers that the gateway launches, the
+    `worker` that another expert launches, a provider that litellm knows (`provider/model`, with `base_url` where it is not
+    the provider's own), or the embedded engine. With `adapter` the answers are those of a LoRA adapter there."""
+
+    vllm: tuple[Replica, ...] = ()
+    launch: Launch | None = None
+    worker: str | None = None
+    adapter: Adapter | None = None
+    embedded: Literal["smollm2"] | None = None
+    litellm: Annotated[str, Field(pattern=r"^[a-z0-9_]+/\S+$")] | None = None
+    base_url: HttpUrl | None = None
+    api_key: Secret | None = Field(default=None, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_url(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(value.get("vllm"), str):
+            return {**value, "vllm": [value["vllm"]]}
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Upstream:
+        if sum(map(bool, (self.vllm, self.launch, self.worker, self.embedded, self.litellm))) != 1:
+            known = (
+                "vllm: [URL, …], launch: {engine: vllm}, worker: expert, litellm: provider/model and embedded: smollm2"
+            )
+            raise ValueError(f"give exactly one of {known}")
+        if self.base_url is not None and self.litellm is None:
+            raise ValueError("base_url goes with litellm alone; vllm has its addresses in its list")
+        if self.adapter is not None and (self.embedded or self.litellm):
+            raise ValueError("an adapter goes with vLLM alone: vllm, launch or worker")
+        if self.worker is not None and self.adapter is None:
+            raise ValueError("worker goes with adapter: without one this is the other expert over again")
+        if (self.launch or self.worker) and self.api_key is not None:
+            raise ValueError("a worker that is launched gets a key of its own; leave api_key out")
+        if self.launch and self.adapter and not (self.adapter.path or self.adapter.name in self.launch.lora_modules):
+            raise ValueError(f"the adapter {self.adapter.name} has no path, here or in lora_modules")
+        return self
+
+    @property
+    def speaks_vllm(self) -> bool:
+        """Whether a vLLM, or what counts as one, answers: launched or not."""
+        return bool(self.vllm or self.launch or self.worker)
