@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from router.measuring.pages import document_page, figure, section, table
 from router.measuring.plots import Bar, bars, escaped, heat_map, ranges, reliability, shortened
-from router.measuring.report_style import STYLE
 from router.measuring.requirements import Requirement, figures_of
 
 # What the project sets out to reach; shown where the file has such parts.
@@ -47,25 +47,7 @@ def page(document: Mapping[str, Any], about: About, requirements: Sequence[Requi
         f"<h1>How right the router is</h1><p class=sub>{document['rows']} labelled prompts of {escaped(about.file)}, "
     )
     head += f"measured {escaped(about.when)}; router <code>{escaped(document['artifact'])}</code></p>"
-    policy = "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    start = f"<!doctype html><html lang=en><head><meta charset=utf-8>{policy}"
-    start += "<meta name=viewport content='width=device-width'><title>Router evaluation</title>"
-    return f"{start}<style>{STYLE}</style></head><body><main>{head}{''.join(sections)}</main></body></html>\n"
-
-
-def _section(title: str, why: str, *inner: str) -> str:
-    return f"<section><h2>{title}</h2><p class=why>{why}</p>{''.join(inner)}</section>"
-
-
-def _figure(caption: str, plot: str) -> str:
-    return f"<figure><figcaption>{caption}</figcaption>{plot}</figure>"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """Cells hold markup already: text goes through `escaped` before it comes here."""
-    names = "".join(f"<th>{name}</th>" for name in head)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<div class=scroll><table class='{kind}'><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table></div>"
+    return document_page("Router evaluation", head, *sections)
 
 
 def percent(value: float | None) -> str:
@@ -120,7 +102,7 @@ def _parts(document: Mapping[str, Any]) -> str:
         "Accuracy counts alternate labels as right, F1 does not. Quality lost is the mean of what the chosen expert is "
         "worse than the best one for the true domain, on the scale of experts.yaml."
     )
-    return _section("Part by part", why, _table(head, rows, "figures"))
+    return section("Part by part", why, table(head, rows, "figures"))
 
 
 def _domains(document: Mapping[str, Any]) -> str:
@@ -131,16 +113,16 @@ def _domains(document: Mapping[str, Any]) -> str:
     ]
     why = "Rows of the map are labels, columns what the router said; blue is right, red is confused."
     plot = heat_map(document["domains"], whole["confusion"], "Confusion matrix")
-    table = _table(("domain", "rows", "precision", "recall", "F1"), rows, "figures")
+    rates = table(("domain", "rows", "precision", "recall", "F1"), rows, "figures")
     maps = [
-        _figure(
+        figure(
             escaped(name), heat_map(document["domains"], part["confusion"], f"Confusion matrix of {shortened(name)}")
         )
         for name, part in document["parts"].items()
     ]
     more = f"<details><summary>The same, part by part</summary><div class=pair>{''.join(maps)}</div></details>"
-    pair = f"<div class=pair>{_figure('every row', plot)}<div>{table}</div></div>"
-    return _section("Domain by domain", why, pair, more if maps else "")
+    pair = f"<div class=pair>{figure('every row', plot)}<div>{rates}</div></div>"
+    return section("Domain by domain", why, pair, more if maps else "")
 
 
 def _calibration(document: Mapping[str, Any]) -> str:
@@ -150,12 +132,10 @@ def _calibration(document: Mapping[str, Any]) -> str:
     )
     parts = [("every row", document["all"]), *document["parts"].items()]
     plots = [
-        _figure(
-            f"{escaped(name)}: ECE {part['ece']:.3f}", reliability(_bins(part), f"Reliability of {shortened(name)}")
-        )
+        figure(f"{escaped(name)}: ECE {part['ece']:.3f}", reliability(_bins(part), f"Reliability of {shortened(name)}"))
         for name, part in parts
     ]
-    return _section("Does confidence mean what it says?", why, f"<div class=trio>{''.join(plots)}</div>")
+    return section("Does confidence mean what it says?", why, f"<div class=trio>{''.join(plots)}</div>")
 
 
 def _bins(part: Mapping[str, Any]) -> list[tuple[float, float, int, float, float]]:
@@ -174,7 +154,7 @@ def _baselines(document: Mapping[str, Any]) -> str:
             of_part = baseline["all"] if name is None else baseline["parts"][name]
             beside.append(Bar(BASELINES.get(key, key), of_part["accuracy"], percent(of_part["accuracy"]), kind="other"))
         caption = "every row" if name is None else escaped(name)
-        plots.append(_figure(caption, bars(beside, f"Accuracy on {shortened(name or 'every row')}")))
+        plots.append(figure(caption, bars(beside, f"Accuracy on {shortened(name or 'every row')}")))
     bounces = {"this router": document["conversation"]["bounce"]}
     bounces |= {BASELINES.get(key, key): b["bounce"] for key, b in document["baselines"].items()}
     wholes = {"this router": document["all"]} | {
@@ -187,7 +167,7 @@ def _baselines(document: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     head = ("every row", "accuracy", "macro-F1", "ECE", "flips", "quality lost", "bounce rate")
     why = "Ways to choose that need no thought, or little, on the same prompts. TF-IDF learned from the router's own corpus."
-    return _section("Against baselines", why, f"<div class=pair>{''.join(plots)}</div>", _table(head, rows, "figures"))
+    return section("Against baselines", why, f"<div class=pair>{''.join(plots)}</div>", table(head, rows, "figures"))
 
 
 def _robustness(document: Mapping[str, Any]) -> str:
@@ -205,7 +185,7 @@ def _robustness(document: Mapping[str, Any]) -> str:
         return ""
     why = "The same prompt, written carelessly: how often the router then says another domain (a flip)."
     head = ("written with", "copies", "rows", "accuracy before", "accuracy after", "flips")
-    return _section("Careless writing", why, _table(head, rows, "figures"))
+    return section("Careless writing", why, table(head, rows, "figures"))
 
 
 def _conversation(document: Mapping[str, Any]) -> str:
@@ -223,8 +203,8 @@ def _conversation(document: Mapping[str, Any]) -> str:
         "Every conversation replayed turn by turn. The bounce rate is the share of steps from one user turn to the next at "
         "which the expert changes; followed is the share of true changes of topic that the expert goes along with."
     )
-    table = _table(("conversations", "how many", "steps", "bounce rate", "followed"), rows, "figures")
-    return _section("Conversations", why, table, f"<p>Switches by cause: {causes}.</p>" if causes else "")
+    counts = table(("conversations", "how many", "steps", "bounce rate", "followed"), rows, "figures")
+    return section("Conversations", why, counts, f"<p>Switches by cause: {causes}.</p>" if causes else "")
 
 
 def _latency(document: Mapping[str, Any]) -> str:
@@ -246,15 +226,15 @@ def _latency(document: Mapping[str, Any]) -> str:
         f"One prompt at a time from one thread, on {cores}: median, 90th and 99th percentile. "
         f"Asked for 64 at once: {found['throughput'] or 0:,.0f} prompts a second."
     )
-    return _section("How long a decision takes", why, ranges(rows, "Latency by stage"))
+    return section("How long a decision takes", why, ranges(rows, "Latency by stage"))
 
 
 def _decisions(document: Mapping[str, Any]) -> str:
     found, plots = document["decisions"], []
     for name, title in (("experts", "expert"), ("reasons", "reason"), ("stages", "stage")):
         rows = [Bar(key.replace("_", " "), share, percent(share)) for key, share in found[name].items()]
-        plots.append(_figure(f"by {title}", bars(rows, f"Decisions by {title}")))
-    return _section("What was decided", "The share of all rows.", f"<div class=pair>{''.join(plots)}</div>")
+        plots.append(figure(f"by {title}", bars(rows, f"Decisions by {title}")))
+    return section("What was decided", "The share of all rows.", f"<div class=pair>{''.join(plots)}</div>")
 
 
 def _slices(document: Mapping[str, Any]) -> str:
@@ -267,9 +247,9 @@ def _slices(document: Mapping[str, Any]) -> str:
             rows = [_slice_bar(key, most[key]) for key in ordered]
             note = "" if len(most) == len(slices) else f", the {MOST_BARS} largest of {len(slices)}"
             caption = f"by {name}{' in characters' if name == 'length' else note}"
-            plots.append(_figure(caption, bars(rows, f"Accuracy by {name}")))
+            plots.append(figure(caption, bars(rows, f"Accuracy by {name}")))
     why = "Accuracy, the weakest first; the thin line is where the true figure lies with 95 % probability."
-    return _section("Slice by slice", why, f"<div class=columns>{''.join(plots)}</div>") if plots else ""
+    return section("Slice by slice", why, f"<div class=columns>{''.join(plots)}</div>") if plots else ""
 
 
 def _slice_bar(name: str, figures: Mapping[str, Any]) -> Bar:
@@ -285,6 +265,6 @@ def _errors(document: Mapping[str, Any]) -> str:
         for e in document["errors"]
     ]
     why = "Where the router was surest and wrong: a lesson to learn, or a label to doubt."
-    return _section(
-        "The most confident errors", why, _table(("confidence", "label", "given", "part", "prompt"), rows, "errors")
+    return section(
+        "The most confident errors", why, table(("confidence", "label", "given", "part", "prompt"), rows, "errors")
     )
