@@ -2,6 +2,7 @@
 
 RouterError
 ├── ConfigError          experts.yaml is wrong; carries every problem found, each with its place
+├── CatalogError         the catalogue has no such model, or is asked what it does not know
 ├── ArtifactError        the trained router is missing, damaged or does not fit
 ├── CorpusError          a training row is wrong
 ├── MessagesError        a conversation is none that could be sent
@@ -41,6 +42,14 @@ class ConfigError(RouterError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = sorted(problems, key=lambda p: (p.line, p.column))
         super().__init__("\n".join(str(p) for p in self.problems))
+
+
+class CatalogError(RouterError):
+    """`param` names the filter that is wrong, where one is."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class ArtifactError(RouterError):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from router.errors import ConfigError, Problem
 from router.extensions import added
 from router.upstream import Part, Upstream
+from router.validation import nearest, validated
 from router.values import Language, Seconds, Usd
 from router.yamlfile import YamlFile
 
@@ -34,8 +34,6 @@ OTHER_QUALITY = 0.4  # for a domain that it does not name
 FALLBACK_OTHER_QUALITY = 0.6  # the same for the fallback expert
 LEAST_EXAMPLES = 5
 RESERVED_IDS = ("none",)  # the label of metrics where no expert is meant
-
-M = TypeVar("M", bound=BaseModel)
 
 
 def _qualities(value: Any) -> Any:
@@ -232,7 +230,7 @@ def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
     data: Mapping[str, Any] = file.data
     known = [field for field in ExpertsFile.model_fields if field != "digest"]
     unknown = [key for key in data if key not in known]
-    problems += [file.problem((key,), f"unknown key{_nearest(str(key), known)}", at_key=True) for key in unknown]
+    problems += [file.problem((key,), f"unknown key{nearest(str(key), known)}", at_key=True) for key in unknown]
     if data.get("version") != 1 or isinstance(data.get("version"), bool):
         problems.append(file.problem(("version",), "must be there and be 1: version: 1"))
     parts: dict[str, Any] = {"version": 1, "experts": {}, "domains": {}}
@@ -244,11 +242,11 @@ def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
             problems.append(file.problem((section,), f"expected one entry or more under {section}:"))
             continue
         for key, value in entries.items():
-            part = _validate(file, model, {} if value is None else value, (section, key), problems)
+            part = validated(file, model, {} if value is None else value, (section, key), problems)
             if part is not None:
                 parts[section][key] = part
     given = data.get("router")
-    options = _validate(file, RouterOptions, {} if given is None else given, ("router",), problems)
+    options = validated(file, RouterOptions, {} if given is None else given, ("router",), problems)
     parts["router"] = options or RouterOptions()
     parts["baseline"] = data.get("baseline")
     if not isinstance(parts["baseline"], str | None):
@@ -258,40 +256,6 @@ def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
         problems.append(file.problem(("aliases",), "expected names and what they stand for: gpt-4o-mini: auto"))
     parts["aliases"] = {a: str(target) for a, target in aliases.items()} if isinstance(aliases, dict) else {}
     return parts
-
-
-def _validate(file: YamlFile, model: type[M], value: Any, path: tuple[str, ...], problems: list[Problem]) -> M | None:
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        items = error.errors(include_url=False, include_input=False)
-        problems += [_from_pydantic(file, model, path, item) for item in items]
-        return None
-
-
-def _from_pydantic(file: YamlFile, model: type[BaseModel], path: tuple[str, ...], item: Any) -> Problem:
-    place = (*path, *item["loc"])
-    if item["type"] == "extra_forbidden":
-        return file.problem(place, f"unknown key{_nearest(str(place[-1]), _keys_at(model, item['loc']))}", at_key=True)
-    if item["type"] == "missing":
-        return file.problem(place, "is missing")
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return file.problem(place, message[:1].lower() + message[1:])
-
-
-def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The keys that may stand where the unknown one at the end of `loc` stands."""
-    for step in loc[:-1]:
-        field = model.model_fields.get(str(step))
-        inner = field.annotation if field else model
-        candidates = [inner, *getattr(inner, "__args__", ())]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    return list(model.model_fields)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
 def _cross_check(file: YamlFile, parts: Mapping[str, Any]) -> list[Problem]:
@@ -329,7 +293,7 @@ def _check_names(file: YamlFile, ids: Sequence[str], aliases: Mapping[str, str])
             yield file.problem(("aliases", alias), "is the name of an expert or virtual model already", at_key=True)
         if target not in targets:
             what = "policy" if target.startswith(ADDED_PREFIX) else "expert"
-            yield file.problem(("aliases", alias), f"no {what} {target!r}{_nearest(target, targets)}")
+            yield file.problem(("aliases", alias), f"no {what} {target!r}{nearest(target, targets)}")
 
 
 def _check_references(file: YamlFile, ids: Sequence[str]) -> Iterator[Problem]:
@@ -337,13 +301,13 @@ def _check_references(file: YamlFile, ids: Sequence[str]) -> Iterator[Problem]:
         for i, fallback in enumerate(_named(expert, "fallbacks")):
             place = ("experts", key, "fallbacks", i)
             if fallback not in ids:
-                yield file.problem(place, f"no expert {fallback!r}{_nearest(fallback, ids)}")
+                yield file.problem(place, f"no expert {fallback!r}{nearest(fallback, ids)}")
             elif fallback == key:
                 yield file.problem(place, "an expert cannot be its own fallback")
         yield from _check_worker(file, key, ids)
     last = _section(file, "router").get("fallback")
     if isinstance(last, str) and last not in ids:
-        yield file.problem(("router", "fallback"), f"no expert {last!r}{_nearest(last, ids)}")
+        yield file.problem(("router", "fallback"), f"no expert {last!r}{nearest(last, ids)}")
 
 
 def _check_worker(file: YamlFile, key: str, ids: Sequence[str]) -> Iterator[Problem]:
@@ -355,7 +319,7 @@ def _check_worker(file: YamlFile, key: str, ids: Sequence[str]) -> Iterator[Prob
     other = _section(file, "experts").get(worker)
     launches = isinstance(other, dict) and isinstance(other.get("upstream"), dict) and "launch" in other["upstream"]
     if worker not in ids:
-        yield file.problem(("experts", key, "upstream", "worker"), f"no expert {worker!r}{_nearest(worker, ids)}")
+        yield file.problem(("experts", key, "upstream", "worker"), f"no expert {worker!r}{nearest(worker, ids)}")
     elif not launches:
         yield file.problem(("experts", key, "upstream", "worker"), f"{worker} launches no worker: it has no launch")
 
@@ -370,7 +334,7 @@ def _check_parts(file: YamlFile) -> Iterator[Problem]:
             continue  # only the hub knows, or the folder
         names = [*known, *added(group)]
         if name not in names:
-            yield file.problem(("router", key), f"no {part} {name!r}{_nearest(name, names)}")
+            yield file.problem(("router", key), f"no {part} {name!r}{nearest(name, names)}")
 
 
 def _check_domains(file: YamlFile, declared: Sequence[str], parts: Mapping[str, Any]) -> Iterator[Problem]:
@@ -380,7 +344,7 @@ def _check_domains(file: YamlFile, declared: Sequence[str], parts: Mapping[str, 
         for domain in _named(expert, "domains"):
             served.add(domain)
             if domain not in known:
-                hint = _nearest(domain, known)
+                hint = nearest(domain, known)
                 yield file.problem(("experts", key, "domains", domain), f"no domain {domain!r} is declared{hint}")
     for name in declared:
         if name not in served:

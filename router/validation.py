@@ -1,0 +1,50 @@
+"""Validation: values of a YAML file as Pydantic's models, every error with its line and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from router.errors import Problem
+from router.yamlfile import YamlFile
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(file: YamlFile, model: type[M], value: Any, path: tuple[str, ...], problems: list[Problem]) -> M | None:
+    """`value` at `path` of the file as a `model`; None where it is none, and then `problems` has why."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        items = error.errors(include_url=False, include_input=False)
+        problems += [_from_pydantic(file, model, path, item) for item in items]
+        return None
+
+
+def _from_pydantic(file: YamlFile, model: type[BaseModel], path: tuple[str, ...], item: Any) -> Problem:
+    place = (*path, *item["loc"])
+    if item["type"] == "extra_forbidden":
+        return file.problem(place, f"unknown key{nearest(str(place[-1]), _keys_at(model, item['loc']))}", at_key=True)
+    if item["type"] == "missing":
+        return file.problem(place, "is missing")
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return file.problem(place, message[:1].lower() + message[1:])
+
+
+def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """The keys that may stand where the unknown one at the end of `loc` stands."""
+    for step in loc[:-1]:
+        field = model.model_fields.get(str(step))
+        inner = field.annotation if field else model
+        candidates = [inner, *getattr(inner, "__args__", ())]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to say of the unknown `word` after what is wrong with it: what was probably meant, else all that is known."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
