@@ -7,8 +7,21 @@ the whole crew at once and again after every change; it says what it wants of it
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
+
+
+class OwnerFile(msgspec.Struct, frozen=True):
+    """What `owner_file` holds, mode 600, while there is an owner: the path of its Unix socket, and its process id."""
+
+    socket: str
+    pid: int
+
+
+def owner_file(state: Path) -> Path:
+    """Where the owner of the state folder says how it is reached."""
+    return state / "workers" / "owner.json"
 
 
 class WorkerState(StrEnum):
