@@ -21,12 +21,12 @@ MARGIN_REQUESTS = 4.0
 
 
 def outstanding(replica: Replica, now: float) -> float:
-    """The work at a replica in requests: ours in flight, and, where a reading is fresh, half of those of others, one more
-    for each that waits, and up to twice as much as its KV cache fills."""
+    """The work at a replica's server in requests: ours in flight, for whichever expert there, and, where a reading is fresh,
+    half of those of others, one more for each that waits, and up to twice as much as its KV cache fills."""
     load = replica.load
     if load is None or now >= replica.load_until:
-        return float(replica.in_flight)
-    work = replica.in_flight + OTHERS_COUNT * replica.load_others + WAITING_EXTRA * load.waiting
+        return float(replica.work)
+    work = replica.work + OTHERS_COUNT * replica.load_others + WAITING_EXTRA * load.waiting
     over = (load.cache - CACHE_NEARLY_FULL) / (1 - CACHE_NEARLY_FULL)
     return work if over <= 0 else (1 + work) * (1 + over) - 1
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from gateway.load import read_load
-from gateway.replica import Replica
-from gateway.upstreams.base import Address, FixedAddress, Upstream
+from gateway.replica import Replica, by_server
+from gateway.upstreams.base import Address, Upstream
 
 T = TypeVar("T")
 log = logging.getLogger("moe_gateway")
@@ -39,12 +39,7 @@ class HealthLoop:
     ) -> None:
         self._upstream, self._interval, self._on_hung, self._on_round = upstream, interval, on_hung, on_round
         self._chance = chance or random.Random()  # noqa: S311 - no secret
-        groups: dict[object, list[Replica]] = {}
-        for replica in replicas:
-            address = replica.address
-            same = address if isinstance(address, FixedAddress) else id(address)
-            groups.setdefault(same, []).append(replica)
-        self._groups = list(groups.values())
+        self._groups = by_server(replicas)
         self._missed: dict[int, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 

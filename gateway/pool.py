@@ -15,9 +15,10 @@ from gateway.exchange import Outcome
 from gateway.outliers import judge
 from gateway.queueing import Line, NoPlaceError, Reason
 from gateway.refusals import Refusal
-from gateway.replica import Replica, Ticket
+from gateway.replica import Replica, Ticket, by_server
 from gateway.upstreams.base import Address, FixedAddress
 from gateway.upstreams.litellm.upstream import ProviderAddress
+from gateway.workers.link import launched, launcher_of
 from router.experts import Expert, ExpertsFile
 
 InFlight = Callable[[str, int], None]
@@ -91,7 +92,7 @@ class Pool:
     """`replicas` by expert, named `coder-0`, `coder-1`, …; `on_change` hears of every change of an expert's requests in flight.
 
     `share` is (index, count) where several processes serve the same experts: each has its part of `max_in_flight`. Of a pool
-    `before` it takes over the replicas whose address stays, and goes on counting what is in flight.
+    `before` it takes over the replicas whose address and model stay, and goes on counting what is in flight.
     """
 
     def __init__(
@@ -117,11 +118,17 @@ class Pool:
         self._pools: list[Pool] = [*others, self]
         for pool in self._pools:
             pool._pools = self._pools
-        self.replicas = {name: _replicas(name, spec, workers, share, clock) for name, spec in file.experts.items()}
+        self.replicas = {
+            name: _replicas(name, spec, workers, share, clock, launcher_of(file, name))
+            for name, spec in file.experts.items()
+        }
         if before is not None:
-            known = {(r.name, r.address): r for r in before.all()}
+            known = {(r.name, r.address, r.model): r for r in before.all()}
             for replicas in self.replicas.values():
-                replicas[:] = [_taken_over(known.get((r.name, r.address)), r) for r in replicas]
+                replicas[:] = [_taken_over(known.get((r.name, r.address, r.model)), r) for r in replicas]
+        for together in by_server(self.all()):
+            for replica in together:
+                replica.beside = tuple(other for other in together if other is not replica)
         self._lines: dict[str, Line[Place]] = {
             name: Line(spec.queue, Place.release, partial(self._tell_queue, name))
             for name, spec in file.experts.items()
@@ -245,11 +252,19 @@ class Pool:
 
 
 def _replicas(
-    name: str, spec: Expert, workers: Mapping[str, Address], share: tuple[int, int], clock: Callable[[], float]
+    name: str,
+    spec: Expert,
+    workers: Mapping[str, Address],
+    share: tuple[int, int],
+    clock: Callable[[], float],
+    launcher: tuple[str, Expert] | None,
 ) -> list[Replica]:
-    upstream, metered = spec.upstream, bool(spec.upstream.vllm)
+    """`launcher` is the expert whose workers it has, which may be another one; None where somebody else runs its servers."""
+    upstream = spec.upstream
     addresses: list[tuple[Address, float, int | None]]
-    if upstream.embedded is not None:
+    if launcher is not None:
+        addresses = [(workers[worker], 1.0, None) for worker in launched(*launcher)]
+    elif upstream.embedded is not None:
         addresses = [(workers[upstream.embedded], 1.0, None)]
     elif upstream.litellm is not None:
         addresses = [(ProviderAddress(upstream.litellm, upstream.base_url, upstream.api_key), 1.0, None)]
@@ -261,8 +276,9 @@ def _replicas(
             address,
             weight,
             cap=part(cap or spec.max_in_flight, share),
-            metered=metered,
+            metered=upstream.speaks_vllm,
             clock=clock,
+            model=spec.upstream_model,
         )
         for i, (address, weight, cap) in enumerate(addresses)
     ]

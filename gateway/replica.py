@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
@@ -35,10 +35,12 @@ ANSWERS = frozenset({Outcome.OK, Outcome.CLIENT_ERROR})
 
 class State(StrEnum):
     """What a replica is to those who choose. EJECTED and DRAINING wait for their cool-down; a HALF_OPEN one is past it and
-    takes one request that has to prove it well; a SLOW one gets a smaller share."""
+    takes one request that has to prove it well; a SLOW one gets a smaller share. The server of a LACKING one is well, and
+    does not have the model."""
 
     UP = "up"
     DOWN = "down"
+    LACKING = "lacking"
     EJECTED = "ejected"
     HALF_OPEN = "half_open"
     DRAINING = "draining"
@@ -54,7 +56,9 @@ class Ticket(NamedTuple):
 
 @dataclass(eq=False)
 class Replica:
-    """`name` is what metrics and logs call it; `up` is None until it was probed; `cap` bounds the requests in flight.
+    """`name` is what metrics and logs call it, `model` is what its server calls the expert's; `up` is None until it was
+    probed; `cap` bounds the requests in flight. Where its server has other experts too, those are `beside` it. While it is
+    `lacking` its server says that it does not have the model, and it is not asked.
 
     The breaker: FAILURES_TO_OPEN faults in a row, or one refusal by a server that drains, open it for a cool-down that
     doubles with each trip and that every further fault begins anew. Each trip begins a new life: what began before it
@@ -68,8 +72,11 @@ class Replica:
     cap: int | None = None
     metered: bool = False  # whether GET /metrics has vLLM's own figures
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    model: str = ""
+    beside: Sequence[Replica] = field(default=(), repr=False)
     in_flight: int = 0
     up: bool | None = None
+    lacking: bool = False
     failures: int = 0
     open_until: float = 0.0  # 0 while the breaker is closed
     trips: int = 0  # since it last did well
@@ -96,24 +103,31 @@ class Replica:
 
     @property
     def available(self) -> bool:
-        """Whether a request may be sent: it has an address, the last probe, if any, found it well, it is not cooling
-        down, and is not on trial."""
+        """Whether a request may be sent: it has an address and the model, the last probe, if any, found it well, it is not
+        cooling down, and is not on trial."""
         return self.may_be_asked(self.clock())
 
     def may_be_asked(self, now: float) -> bool:
         """`available`, for who looks at many at once and knows what time it is."""
-        if self.up is False or self.address.url is None:
+        if self.up is False or self.lacking or self.address.url is None:
             return False
         return not self.open_until or now >= max(self.open_until, self.trial_until)
 
     @property
     def promising(self) -> bool:
         """Whether it is worth waiting for: available, or on trial at this moment."""
-        return self.up is not False and self.address.url is not None and self.clock() >= self.open_until
+        if self.up is False or self.lacking or self.address.url is None:
+            return False
+        return self.clock() >= self.open_until
 
     @property
     def full(self) -> bool:
         return self.cap is not None and self.in_flight >= self.cap
+
+    @property
+    def work(self) -> int:
+        """Our requests in flight at its server: its own, and those of the experts beside it."""
+        return self.in_flight + sum(other.in_flight for other in self.beside) if self.beside else self.in_flight
 
     @property
     def share(self) -> float:
@@ -129,6 +143,8 @@ class Replica:
     def state(self) -> State:
         if self.up is False or self.address.url is None:
             return State.DOWN
+        if self.lacking:
+            return State.LACKING
         if not self.open_until:
             return State.SLOW if self.slow else State.UP
         if self.clock() >= self.open_until:
@@ -236,4 +252,14 @@ class Replica:
             self.forgive()
             self.life += 1
         self.load, self.load_at, self.load_until = load, now, now + good_for
-        self.load_others = max(0.0, load.running + load.waiting - self.in_flight)
+        self.load_others = max(0.0, load.running + load.waiting - self.work)
+
+
+def by_server(replicas: Iterable[Replica]) -> list[list[Replica]]:
+    """Those that share an address, together."""
+    groups: dict[object, list[Replica]] = {}
+    for replica in replicas:
+        address = replica.address
+        same = address if isinstance(address, FixedAddress) else id(address)
+        groups.setdefault(same, []).append(replica)
+    return list(groups.values())

@@ -311,3 +311,16 @@ def test_one_conversation_that_floods_is_spread_within_the_margin(keys: list[int
         first(replicas, b"%d" % key).in_flight += 1
     mean = len(keys) / count
     assert max(r.in_flight for r in replicas) <= MARGIN_RATIO * mean + MARGIN_REQUESTS + 1
+
+
+def test_what_other_experts_have_in_flight_at_a_server_is_known_before_the_server_tells() -> None:
+    clock = Clock()
+    (busy, idle), (sql, _) = replicas_of("base", 2, clock), replicas_of("sql", 2, clock)
+    busy.beside, sql.beside = (sql,), (busy,)
+    sql.in_flight = 3
+    assert first([busy, idle]) is idle
+    assert outstanding(busy, clock()) == 3
+    busy.in_flight = 1
+    busy.weigh(Load(running=6, waiting=0), good_for=10)
+    assert busy.load_others == 2  # the server's six, less four that are ours
+    assert outstanding(busy, clock()) == 1 + 3 + 2 / 2

@@ -641,3 +641,39 @@ class Requests(RuleBasedStateMachine):
 
 TestRequests = Requests.TestCase
 TestRequests.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+SHARED = {"vllm": ["http://a.test/v1", "http://b.test/v1"]}
+
+
+def lora_file(**adapters: str) -> ExpertsFile:
+    """An expert for each adapter, and the base itself, all at the same two servers."""
+    names = {expert: {"model": "base", "upstream": {**SHARED, "adapter": name}} for expert, name in adapters.items()}
+    return experts_file({"base": {"model": "base", "upstream": SHARED, "max_in_flight": 2}, **names})
+
+
+def test_experts_of_one_server_know_of_each_other_s_requests_and_have_each_its_own_cap() -> None:
+    pool = Pool(lora_file(sql="sql-1", math="math-1"), {})
+    for _ in range(2):
+        pool.take("sql")
+    assert [replica.in_flight for replica in pool.replicas["sql"]] == [1, 1]
+    assert [replica.work for replica in pool.replicas["base"]] == [1, 1]
+    with pool.holding("math", pool.replicas["math"][0]):
+        assert taken(pool, "base").replica.name == "base-1"  # at the other a third of ours is in flight
+        taken(pool, "base")
+        taken(pool, "base")
+        taken(pool, "base")
+        assert pool.take("base") is None  # two each are its own cap
+        assert pool.take("sql") is not None  # which is no other's
+
+
+def test_a_replica_whose_model_is_another_is_another_and_what_is_beside_it_follows_the_file() -> None:
+    old = Pool(lora_file(sql="sql-1", math="math-1"), {})
+    eject(old, old.replicas["sql"][0])
+    eject(old, old.replicas["math"][0])
+    new = Pool(lora_file(sql="sql-2", math="math-1"), {}, before=old)
+    assert new.replicas["math"] == old.replicas["math"]
+    assert new.replicas["sql"][0] is not old.replicas["sql"][0]
+    assert new.replicas["sql"][0].available
+    assert [r.model for r in new.replicas["sql"]] == ["sql-2"] * 2
+    assert set(new.replicas["math"][0].beside) == {new.replicas["base"][0], new.replicas["sql"][0]}

@@ -24,6 +24,7 @@ from gateway.replica import (
     TRIAL_SECONDS,
     Replica,
     State,
+    by_server,
 )
 from gateway.upstreams.base import Address, FixedAddress
 
@@ -507,3 +508,27 @@ def test_whatever_happens_it_is_asked_again_in_the_end(
     clock.now += LONGEST_COOL_DOWN_SECONDS + TRIAL_SECONDS
     replica.probe(True)
     assert replica.available
+
+
+def test_one_whose_server_lacks_the_model_is_well_and_is_neither_asked_nor_waited_for(replica: Replica) -> None:
+    replica.probe(True)
+    replica.lacking = True
+    assert replica.state is State.LACKING
+    assert not replica.available
+    assert not replica.promising
+    replica.probe(False)
+    replica.probe(False)
+    assert replica.state is State.DOWN
+    replica.probe(True)
+    replica.lacking = False
+    assert replica.state is State.UP
+    assert replica.available
+    assert replica.promising
+
+
+def test_those_of_one_server_are_together_by_its_address_and_key_or_as_the_same_worker() -> None:
+    worker, other = NoAddress(), NoAddress()
+    fixed = [replica_at(FixedAddress("http://a.test/v1", key)) for key in ("k", "k", "l")]
+    launched = [replica_at(address) for address in (worker, other, worker)]
+    groups = by_server([*fixed, *launched])
+    assert groups == [fixed[:2], fixed[2:], [launched[0], launched[2]], [launched[1]]]
