@@ -18,7 +18,6 @@ from gateway.refusals import Refusal
 from gateway.replica import Replica, Ticket, by_server
 from gateway.upstreams.base import Address, FixedAddress
 from gateway.upstreams.litellm.upstream import ProviderAddress
-from gateway.workers.link import launched, launcher_of
 from router.experts import Expert, ExpertsFile
 
 InFlight = Callable[[str, int], None]
@@ -118,10 +117,7 @@ class Pool:
         self._pools: list[Pool] = [*others, self]
         for pool in self._pools:
             pool._pools = self._pools
-        self.replicas = {
-            name: _replicas(name, spec, workers, share, clock, launcher_of(file, name))
-            for name, spec in file.experts.items()
-        }
+        self.replicas = {name: _replicas(name, spec, workers, share, clock) for name, spec in file.experts.items()}
         if before is not None:
             known = {(r.name, r.address, r.model): r for r in before.all()}
             for replicas in self.replicas.values():
@@ -252,19 +248,11 @@ class Pool:
 
 
 def _replicas(
-    name: str,
-    spec: Expert,
-    workers: Mapping[str, Address],
-    share: tuple[int, int],
-    clock: Callable[[], float],
-    launcher: tuple[str, Expert] | None,
+    name: str, spec: Expert, workers: Mapping[str, Address], share: tuple[int, int], clock: Callable[[], float]
 ) -> list[Replica]:
-    """`launcher` is the expert whose workers it has, which may be another one; None where somebody else runs its servers."""
-    upstream = spec.upstream
+    upstream, metered = spec.upstream, bool(spec.upstream.vllm)
     addresses: list[tuple[Address, float, int | None]]
-    if launcher is not None:
-        addresses = [(workers[worker], 1.0, None) for worker in launched(*launcher)]
-    elif upstream.embedded is not None:
+    if upstream.embedded is not None:
         addresses = [(workers[upstream.embedded], 1.0, None)]
     elif upstream.litellm is not None:
         addresses = [(ProviderAddress(upstream.litellm, upstream.base_url, upstream.api_key), 1.0, None)]
@@ -276,7 +264,7 @@ def _replicas(
             address,
             weight,
             cap=part(cap or spec.max_in_flight, share),
-            metered=upstream.speaks_vllm,
+            metered=metered,
             clock=clock,
             model=spec.upstream_model,
         )
