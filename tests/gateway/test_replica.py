@@ -513,15 +513,15 @@ def test_whatever_happens_it_is_asked_again_in_the_end(
 def test_one_whose_server_lacks_the_model_is_well_and_is_neither_asked_nor_waited_for(replica: Replica) -> None:
     replica.probe(True)
     replica.lacking = True
-    assert replica.state is State.LACKING
+    assert state(replica) is State.LACKING
     assert not replica.available
     assert not replica.promising
     replica.probe(False)
     replica.probe(False)
-    assert replica.state is State.DOWN
+    assert state(replica) is State.DOWN
     replica.probe(True)
     replica.lacking = False
-    assert replica.state is State.UP
+    assert state(replica) is State.UP
     assert replica.available
     assert replica.promising
 
