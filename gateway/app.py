@@ -26,6 +26,7 @@ from gateway.routes.carried import KINDS, Carried
 from gateway.settings import Settings
 from gateway.state import GatewayState
 from gateway.workers.lent import LentWorker
+from gateway.workers.link import Link, launches
 from gateway.workers.supervisor import Worker, embedded_worker
 from router.routing import Router
 
@@ -58,17 +59,19 @@ def create_app(
 ) -> Gateway:
     """The gateway as an ASGI application. `on_ready` is called once workers and upstreams are up.
 
-    It launches its workers itself unless they are lent to it. `share` is (index, count) of several processes.
+    It launches the embedded engine itself unless it is lent to it; vLLM workers are launched by their owner. `share` is
+    (index, count) of several processes.
     """
     workers = _workers(settings, router) if workers is None else workers
-    metrics = Metrics()
-    first = Generation(settings, router, metrics, workers, share)
+    metrics, link = Metrics(), Link(settings.state)
+    first = Generation(settings, router, metrics, workers, link, share)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.starting = asyncio.current_task()
         try:
-            await asyncio.gather(*(worker.start() for worker in workers.values()))
+            linking = [link.start()] if launches(router.file) else []
+            await asyncio.gather(*(worker.start() for worker in workers.values()), *linking)
             await first.start()
             if on_ready:
                 on_ready(first.state)
@@ -79,6 +82,7 @@ def create_app(
             raise
         finally:
             await app.state.reloader.close()
+            await link.close()
             await asyncio.gather(*(worker.stop() for worker in workers.values()))
 
     # A redirect would name this machine as the client did, which behind a proxy is the wrong scheme for its key.
@@ -95,11 +99,13 @@ def create_app(
     app.state.on_reload = lambda digest: None  # for whoever has to know what runs here now
 
     def serve(generation: Generation) -> None:
-        app.state.gateway = generation.state  # one assignment: a request sees the one or the other
+        before, app.state.gateway = app.state.gateway, generation.state  # at once: a request sees the one or the other
+        if launches(before.file) or launches(generation.state.file):
+            link.reread()
         app.state.on_reload(generation.state.file.digest)
 
     app.state.reloader = Reloader(
-        first, partial(Generation, settings, metrics=metrics, workers=workers, share=share), serve
+        first, partial(Generation, settings, metrics=metrics, workers=workers, link=link, share=share), serve
     )
     for path, kind in KINDS.items():
         carried = Carried(kind, settings)

@@ -48,7 +48,7 @@ class Discovery:
             before = self._asked.get(name)
             if before is not None and before[0].up and before[0].life != before[1]:
                 self._tries[name] = 0
-            wanted = expert.endpoints is None and expert.upstream.vllm and self._tries.get(name, 0) < MAX_TRIES
+            wanted = expert.endpoints is None and expert.upstream.speaks_vllm and self._tries.get(name, 0) < MAX_TRIES
             if wanted and up is not None and name not in self._asking:
                 self._tries[name] = self._tries.get(name, 0) + 1
                 self._asked[name] = up, up.life

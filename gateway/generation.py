@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gateway import logs, tracing
 from gateway.deciding import Decider
@@ -20,6 +20,7 @@ from gateway.upstreams.adapters import adapters_for
 from gateway.upstreams.base import Address
 from gateway.usage import public_price
 from gateway.workers.lent import LentWorker
+from gateway.workers.link import Link, LinkedAddress
 from gateway.workers.supervisor import Worker
 from router.routing import Router
 
@@ -37,12 +38,15 @@ class Generation:
         router: Router,
         metrics: Metrics,
         workers: Mapping[str, Worker | LentWorker],
+        link: Link,
         share: tuple[int, int] = (0, 1),
         before: Generation | None = None,
     ) -> None:
         file = router.file
-        self._metrics, self._upstream = metrics, adapters_for(file)
-        pool = Pool(file, workers, metrics.hold, metrics, share, before=before.state.pool if before else None)
+        self._metrics, self._upstream, self._link = metrics, adapters_for(file), link
+        self._unlisten: Callable[[], None] = lambda: None
+        addresses = {**workers, **link.addresses(file)}
+        pool = Pool(file, addresses, metrics.hold, metrics, share, before=before.state.pool if before else None)
         self._serves: Serves = Serves(file.experts, before._serves if before else None)
         serves, fleet = self._serves, FleetWatch(pool)
         self.state: GatewayState = GatewayState(
@@ -65,6 +69,8 @@ class Generation:
         await self._health.probe()
         await self._discovery.settled()
         self._health.start()
+        self._unlisten = self._link.listen(self._heard)
+        self._heard()
         file = self.state.file
         price = public_price(file.baseline) if file.baseline else None
         router, replicas = self.state.decider.router, self.state.pool.all()
@@ -72,6 +78,7 @@ class Generation:
 
     async def close(self) -> None:
         """At once: what is in flight fails."""
+        self._unlisten()
         await self._health.stop()
         self._discovery.close()
         self.state.decider.close()
@@ -93,8 +100,14 @@ class Generation:
         self._metrics.refresh()
         self._discovery.refresh(pool.file.experts, pool.replicas)
 
+    def _heard(self) -> None:
+        """The owner of the launched workers said how they do."""
+        pool = self.state.pool
+        pool.heard()
+        self._discovery.refresh(pool.file.experts, pool.replicas)
+
 
 def _replace(address: Address) -> None:
     """A worker of ours that hangs is killed, and so restarted; what somebody else runs is only left out."""
-    if isinstance(address, Worker | LentWorker):
+    if isinstance(address, Worker | LentWorker | LinkedAddress):
         address.kill()

@@ -18,6 +18,7 @@ from gateway.refusals import Refusal
 from gateway.replica import Replica, Ticket, by_server
 from gateway.upstreams.base import Address, FixedAddress
 from gateway.upstreams.litellm.upstream import ProviderAddress
+from gateway.workers.link import LinkedAddress, launched, launcher_of
 from router.experts import Expert, ExpertsFile
 
 InFlight = Callable[[str, int], None]
@@ -117,7 +118,10 @@ class Pool:
         self._pools: list[Pool] = [*others, self]
         for pool in self._pools:
             pool._pools = self._pools
-        self.replicas = {name: _replicas(name, spec, workers, share, clock) for name, spec in file.experts.items()}
+        self.replicas = {
+            name: _replicas(name, spec, workers, share, clock, launcher_of(file, name))
+            for name, spec in file.experts.items()
+        }
         if before is not None:
             known = {(r.name, r.address, r.model): r for r in before.all()}
             for replicas in self.replicas.values():
@@ -125,6 +129,9 @@ class Pool:
         for together in by_server(self.all()):
             for replica in together:
                 replica.beside = tuple(other for other in together if other is not replica)
+        self._urls = {
+            replica: replica.address.url for replica in self.all()
+        }  # of launched workers, as they were heard of
         self._lines: dict[str, Line[Place]] = {
             name: Line(spec.queue, Place.release, partial(self._tell_queue, name))
             for name, spec in file.experts.items()
@@ -195,6 +202,19 @@ class Pool:
                 self.noted(expert, replica, "slow")
             self.serve(expert)
 
+    def heard(self) -> None:
+        """The owner of launched workers said how they do. One that has come up is another process than it was, and is asked at
+        once: the next probe may be seconds away."""
+        for expert, replicas in self.replicas.items():
+            for replica in replicas:
+                url = replica.address.url
+                if isinstance(replica.address, LinkedAddress) and self._urls.get(replica) != url:
+                    self._urls[replica] = url
+                    if url is not None:
+                        replica.up = False
+                        replica.probe(True)
+            self.serve(expert)
+
     def noted(self, expert: str, replica: Replica, cause: str | None) -> None:
         """A replica was noted; it is out because of `cause`, if any."""
         if cause is not None:
@@ -248,11 +268,19 @@ class Pool:
 
 
 def _replicas(
-    name: str, spec: Expert, workers: Mapping[str, Address], share: tuple[int, int], clock: Callable[[], float]
+    name: str,
+    spec: Expert,
+    workers: Mapping[str, Address],
+    share: tuple[int, int],
+    clock: Callable[[], float],
+    launcher: tuple[str, Expert] | None,
 ) -> list[Replica]:
-    upstream, metered = spec.upstream, bool(spec.upstream.vllm)
+    """`launcher` is the expert whose workers it has, which may be another one; None where somebody else runs its servers."""
+    upstream = spec.upstream
     addresses: list[tuple[Address, float, int | None]]
-    if upstream.embedded is not None:
+    if launcher is not None:
+        addresses = [(workers[worker], 1.0, None) for worker in launched(*launcher)]
+    elif upstream.embedded is not None:
         addresses = [(workers[upstream.embedded], 1.0, None)]
     elif upstream.litellm is not None:
         addresses = [(ProviderAddress(upstream.litellm, upstream.base_url, upstream.api_key), 1.0, None)]
@@ -264,7 +292,7 @@ def _replicas(
             address,
             weight,
             cap=part(cap or spec.max_in_flight, share),
-            metered=metered,
+            metered=upstream.speaks_vllm,
             clock=clock,
             model=spec.upstream_model,
         )

@@ -31,7 +31,7 @@ class Serves:
         """Names of router.experts.ENDPOINTS, and `tokenize` where a server of chat is vLLM's, or like it."""
         spec = self._experts[expert]
         served = self._served(expert, spec)
-        return served | TOKENIZE if spec.upstream.vllm and "chat" in served else served
+        return served | TOKENIZE if spec.upstream.speaks_vllm and "chat" in served else served
 
     def _served(self, expert: str, spec: Expert) -> frozenset[str]:
         if spec.endpoints is not None:
