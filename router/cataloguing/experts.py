@@ -1,0 +1,94 @@
+"""Experts: an entry of experts.yaml for a model of the catalogue, as the lines that a person would write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+from router.cataloguing.entry import Model
+from router.cataloguing.fitting import Fit
+from router.experts import ExpertsFile
+
+_PLAIN = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._/=+:-]*")
+_NOT_PLAIN = re.compile(r"(?i)(true|false|null|yes|no|on|off|-|---|[-+.0-9_e:]+)")  # what YAML might not read as text
+
+
+def expert_lines(expert: str, fit: Fit, file: ExpertsFile, url: str | None, quantised: str | None = None) -> list[str]:
+    """The entry, its key at no indentation.
+
+    Without `url` its worker is launched, on the first GPUs that no other expert of the file has; `quantised` is the hub id of a
+    copy that is served in place of the model.
+    """
+    return list(_lines(expert, fit, file, url, quantised))
+
+
+def _lines(expert: str, fit: Fit, file: ExpertsFile, url: str | None, quantised: str | None) -> Iterator[str]:
+    model = fit.model
+    yield f"{_scalar(expert)}:"
+    if model.licence is not None:
+        limits = f": {model.licence.limits.rstrip('.')}" if model.licence.limits else ""
+        yield f"  # {model.maker}. Licence: {model.licence.id}{limits}."
+    yield f"  # {fit.precision}, {fit.each_gb:.1f} GB on each of {fit.gpus} GPU{'s' * (fit.gpus > 1)}, reckoned from its size."
+    yield f"  model: {_scalar(quantised or model.name)}"
+    yield f"  domains: {_list(domains_of(model, file.domain_names))}"
+    if url is not None:
+        yield f"  upstream: {{vllm: [{_scalar(url)}]}}"
+    else:
+        yield "  upstream:"
+        yield "    launch:"
+        yield "      engine: vllm"
+        if words := arguments_of(fit, quantised):
+            yield f"      args: {_list(words)}"
+        yield f"      gpus: [{', '.join(map(str, free_gpus(file, fit.gpus)))}]"
+    if model.price is not None:
+        price = model.price
+        figures = f"{{input: {_figure(price.input)}, output: {_figure(price.output)}}}"
+        yield f"  price: {figures}  # USD per million tokens, as {price.provider} asked in {price.date}"
+    yield f"  context_window: {fit.context}"
+    yield f"  capabilities: {_list(_capabilities(model))}"
+    if "japanese" in model.tasks:
+        yield "  languages: [ja]"
+    if file.fallback != expert:
+        yield f"  fallbacks: {_list([file.fallback])}"
+
+
+def domains_of(model: Model, known: Collection[str]) -> list[str]:
+    """The domains of the file that its tasks name; general where none does."""
+    return [domain for domain in known if domain in model.tasks] or ["general"]
+
+
+def arguments_of(fit: Fit, quantised: str | None) -> tuple[str, ...]:
+    """Those of the fit; a copy that is quantised already is not quantised anew."""
+    words = fit.arguments
+    if quantised is not None and "--quantization" in words:
+        place = words.index("--quantization")
+        return (*words[:place], *words[place + 2 :])
+    return words
+
+
+def free_gpus(file: ExpertsFile, number: int) -> list[int]:
+    """The first `number` that no expert's launch has."""
+    taken = {gpu for expert in file.experts.values() if expert.upstream.launch for gpu in expert.upstream.launch.gpus}
+    return [gpu for gpu in range(number + len(taken)) if gpu not in taken][:number]
+
+
+def _capabilities(model: Model) -> list[str]:
+    """vLLM has every model answer by a JSON schema; tools take a parser."""
+    tools = any(word.partition("=")[0] == "--tool-call-parser" for word in model.serve)
+    return [*(["tools"] if tools else []), "json_schema", *(["vision"] if "vision" in model.tasks else [])]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".") or "0"
+
+
+def _list(words: Sequence[str]) -> str:
+    return f"[{', '.join(map(_scalar, words))}]"
+
+
+def _scalar(word: str) -> str:
+    """As YAML has it: bare where that can only be read as this text, else in quotes."""
+    if _PLAIN.fullmatch(word) and not word.endswith(":") and not (_NOT_PLAIN.fullmatch(word) and not word.isdigit()):
+        return word
+    return json.dumps(word)
