@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.commands import check, corpus, evaluate, explain, route, serve, train
+from gateway.commands import check, compare, corpus, evaluate, explain, route, serve, train
 from gateway.console import fail, out
 from router.errors import RouterError
 
@@ -15,7 +15,16 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Send every prompt to the best open specialist model.",
 )  # fmt: skip
-for command in (serve.serve, check.check, route.route, explain.explain, train.train, evaluate.evaluate, corpus.corpus):
+for command in (
+    serve.serve,
+    check.check,
+    route.route,
+    explain.explain,
+    train.train,
+    evaluate.evaluate,
+    corpus.corpus,
+    compare.compare,
+):
     app.command()(command)
 
 

@@ -67,6 +67,16 @@ class YamlFile:
         spot = key if key is not None and (at_key or not _is_written_scalar(node)) else node
         return _problem(self.name, spot, ".".join(str(step) for step in path), message)
 
+    def node(self, path: Path) -> Node | None:
+        """The node at `path`, with the marks of where it stands; None where there is none."""
+        node = self.root
+        for step in path:
+            found = _child(node, step)
+            if found is None:
+                return None
+            node = found[1]
+        return node
+
     def duplicates(self) -> list[Problem]:
         """Every key that stands twice in one mapping."""
         return list(_duplicates(self.name, self.root, (), set()))
