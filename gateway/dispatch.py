@@ -94,11 +94,45 @@ class Dispatcher:
         for expert in walk.chain:
             if self._cannot_do_better(walk, expert):
                 continue
-            while not walk.over and (place := self._place(walk, expert)) is not None:
+            while not walk.over:
+                place = self._place(walk, expert)
+                if place is None and self._may_be_woken(walk, expert):
+                    place = await self._woken(walk, expert)
+                if place is None:
+                    break
                 if (answer := await self._at(walk, place)) is not None:
                     return answer
                 if walk.last is not None and walk.last.passed is not None:
                     break
+        return None
+
+    def _may_be_woken(self, walk: Walk, expert: str) -> bool:
+        """Whether it is the chosen one, sleeps, and could be waited for though a fallback is awake."""
+        sleepers, others = self._pool.sleepers, walk.chain[1:]
+        return (
+            expert is walk.chain[0]
+            and not walk.asked
+            and walk.exchange.passed_over is None
+            and sleepers.asleep(expert)
+            and any(map(self._pool.ready, others))
+        )
+
+    async def _woken(self, walk: Walk, expert: str) -> Place | None:
+        """A place at an expert that sleeps, where it is awake in time; None where a fallback is to answer while it wakes."""
+        sleepers = self._pool.sleepers
+        if sleepers.in_time(expert):
+            try:
+                with walk.exchange.waiting():
+                    seconds = self._experts[expert].wake_within
+                    place = await self._pool.wait_at(expert, self._key(walk, expert), walk.tried, seconds)
+            except NoPlaceError as error:
+                walk.exchange.passed_over = expert, "woke_late" if error.reason == "expired" else error.reason
+            else:
+                return self._allowed(walk, place)
+        else:
+            walk.exchange.passed_over = expert, "asleep"
+        if sleepers.asleep(expert):
+            sleepers.wish(expert)
         return None
 
     async def _later(self, walk: Walk) -> Answer | None:
@@ -135,7 +169,8 @@ class Dispatcher:
         except NoPlaceError as error:
             if walk.last is not None:
                 return None
-            message = f"{walk.chain[0]} and its fallbacks are full or down; retry in {error.retry_after} s."
+            what = "being woken" if error.reason == "asleep" else "full or down"
+            message = f"{walk.chain[0]} and its fallbacks are {what}; retry in {error.retry_after} s."
             headers = {"retry-after": str(error.retry_after)}
             raise UpstreamGatewayError(503, message, code="no_expert_available", headers=headers) from None
 

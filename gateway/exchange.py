@@ -69,6 +69,7 @@ class Exchange:
     expert_id: str | None = None
     expert: Expert | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    passed_over: tuple[str, str] | None = None  # the chosen expert, where it sleeps and another was asked, and why
     usage: Usage | None = None
     status: int = 0
     outcome: Outcome | None = None

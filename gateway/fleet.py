@@ -37,7 +37,7 @@ class FleetWatch:
         if now >= self._good_until:
             self._snapshot = Fleet(
                 latency={e: mean for e, (mean, fed) in dict(self._latency).items() if now - fed < SECONDS_REMEMBERED},
-                down=frozenset(expert for expert in self._pool.file.experts if not self._pool.ready(expert)),
+                down=frozenset(expert for expert in self._pool.file.experts if not self._pool.able(expert)),
             )
             self._good_until = now + SECONDS_KEPT
         return self._snapshot

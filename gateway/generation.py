@@ -46,7 +46,8 @@ class Generation:
         self._metrics, self._upstream, self._link = metrics, adapters_for(file), link
         self._unlisten: Callable[[], None] = lambda: None
         addresses = {**workers, **link.addresses(file)}
-        pool = Pool(file, addresses, metrics.hold, metrics, share, before=before.state.pool if before else None)
+        known = before.state.pool if before else None
+        pool = Pool(file, addresses, metrics.hold, metrics, share, before=known, wants=link)
         self._serves: Serves = Serves(file.experts, before._serves if before else None)
         serves, fleet = self._serves, FleetWatch(pool)
         self.state: GatewayState = GatewayState(

@@ -16,6 +16,7 @@ from gateway.outliers import judge
 from gateway.queueing import Line, NoPlaceError, Reason
 from gateway.refusals import Refusal
 from gateway.replica import Replica, Ticket, by_server
+from gateway.sleepers import NoWants, Sleepers, Wants
 from gateway.upstreams.base import Address, FixedAddress
 from gateway.upstreams.litellm.upstream import ProviderAddress
 from gateway.workers.link import LinkedAddress, launched, launcher_of
@@ -104,6 +105,7 @@ class Pool:
         share: tuple[int, int] = (0, 1),
         clock: Callable[[], float] = time.monotonic,
         before: Pool | None = None,
+        wants: Wants | None = None,
     ) -> None:
         self.file = file
         self._in_flight: dict[str, int] = before._in_flight if before else {}
@@ -129,9 +131,8 @@ class Pool:
         for together in by_server(self.all()):
             for replica in together:
                 replica.beside = tuple(other for other in together if other is not replica)
-        self._urls = {
-            replica: replica.address.url for replica in self.all()
-        }  # of launched workers, as they were heard of
+        self.sleepers = Sleepers(file, self.replicas, wants or NoWants())
+        self._urls = {replica: replica.address.url for replica in self.all()}  # as they were when they were heard of
         self._lines: dict[str, Line[Place]] = {
             name: Line(spec.queue, Place.release, partial(self._tell_queue, name))
             for name, spec in file.experts.items()
@@ -139,6 +140,11 @@ class Pool:
 
     def all(self) -> list[Replica]:
         return [replica for replicas in self.replicas.values() for replica in replicas]
+
+    def others(self) -> list[Replica]:
+        """The replicas of the newest pool, and of those where something is in flight or waits, but not our own."""
+        serving = [pool for pool in self._pools if pool is not self and (pool is self._pools[-1] or not pool.idle)]
+        return [replica for pool in serving for replica in pool.all()]
 
     @property
     def idle(self) -> bool:
@@ -148,6 +154,10 @@ class Pool:
     def ready(self, expert: str) -> bool:
         """Whether a replica of the expert may be asked, or is on trial."""
         return any(replica.promising for replica in self.replicas[expert])
+
+    def able(self, expert: str) -> bool:
+        """Whether it is ready, or would be woken."""
+        return self.ready(expert) or self.sleepers.asleep(expert)
 
     def queued(self, expert: str) -> int:
         """How many wait for the expert."""
@@ -168,19 +178,39 @@ class Pool:
         promising = (e for e in chain if any(r.promising and r not in tried for r in self.replicas[e]))
         expert = next(promising, None)
         if expert is None:
-            raise NoPlaceError("down", self.retry_after(chain))
+            return await self._wait_for_sleeper(chain, key, tried)
         place = self.take(expert, key, tried)
         if place is not None:
             return place
         self._wake_later(expert)
-        began = self._clock()
         try:
-            return await self._lines[expert].wait(key, tried)
+            return await self.wait_at(expert, key, tried)
         except NoPlaceError as error:
             self._books.on_refused(expert, error.reason)
             raise
+
+    async def wait_at(
+        self, expert: str, key: bytes | None, tried: Collection[Replica], seconds: float | None = None
+    ) -> Place:
+        """A place at the expert, whatever it does now, within `seconds`: those of its queue unless given. Raises NoPlaceError."""
+        began = self._clock()
+        try:
+            return await self._lines[expert].wait(key, tried, seconds)
         finally:
             self._books.on_wait(expert, self._clock() - began)
+
+    async def _wait_for_sleeper(self, chain: Sequence[str], key: bytes | None, tried: Collection[Replica]) -> Place:
+        """Nobody is up: a place at the first who sleeps, when it is awake. Raises NoPlaceError."""
+        expert = next(filter(self.sleepers.asleep, chain), None)
+        if expert is None:
+            raise NoPlaceError("down", self.retry_after(chain))
+        try:
+            return await self.wait_at(expert, key, tried, self.sleepers.patience(expert))
+        except NoPlaceError as error:
+            if error.reason == "expired" and self.sleepers.asleep(expert):
+                error = NoPlaceError("asleep", max(1, math.ceil(self.sleepers.expected(expert))))
+            self._books.on_refused(expert, error.reason)
+            raise error from None
 
     def retry_after(self, chain: Sequence[str]) -> int:
         """Whole seconds, at least 1, until one of the experts may be asked again, as far as is known; 5 where nothing is."""
@@ -213,6 +243,8 @@ class Pool:
                     if url is not None:
                         replica.up = False
                         replica.probe(True)
+            if self.sleepers.lost(expert):
+                self._lines[expert].dismiss()
             self.serve(expert)
 
     def noted(self, expert: str, replica: Replica, cause: str | None) -> None:
@@ -261,6 +293,8 @@ class Pool:
 
     def _tell_queue(self, expert: str, length: int) -> None:
         self._books.on_queue(expert, self.queued(expert))
+        if expert in self.sleepers:
+            self.sleepers.waiting(expert, self.queued)
 
     def _wake(self, expert: str) -> None:
         del self._wakers[expert]

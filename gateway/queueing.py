@@ -12,12 +12,13 @@ from gateway.replica import Replica
 from router.experts import Queue
 
 P = TypeVar("P")
-Reason = Literal["full", "expired", "down"]
+Reason = Literal["full", "expired", "down", "asleep"]
 WEIGHT = 0.2  # of the newest wait in the mean
 
 
 class NoPlaceError(Exception):
-    """No replica had room. `reason`: the queue is full, the wait expired, or every expert that could be asked is down."""
+    """No replica had room. `reason`: the queue is full, the wait expired, every expert that could be asked is down, or was not
+    awake in time."""
 
     def __init__(self, reason: Reason, retry_after: int) -> None:
         """`retry_after` in whole seconds, 1 or more."""
@@ -47,8 +48,9 @@ class Line(Generic[P]):
     def __len__(self) -> int:
         return len(self._waiters)
 
-    async def wait(self, key: bytes | None, tried: Collection[Replica]) -> P:
-        """A place, when one is handed over. Raises NoPlaceError. One who is cancelled leaves no place behind."""
+    async def wait(self, key: bytes | None, tried: Collection[Replica], seconds: float | None = None) -> P:
+        """A place, when one is handed over within `seconds`, those of the limits unless given. Raises NoPlaceError. One who is
+        cancelled leaves no place behind."""
         if len(self._waiters) >= self._limits.length:
             raise NoPlaceError("full", self.retry_after)
         waiter: Waiter[P] = Waiter(key, tried)
@@ -57,10 +59,10 @@ class Line(Generic[P]):
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(self._limits.wait):
+            async with asyncio.timeout(self._limits.wait if seconds is None else seconds):
                 place = await waiter.place
         except BaseException as error:
-            handed = waiter.place.done() and not waiter.place.cancelled()
+            handed = waiter.place.done() and not waiter.place.cancelled() and waiter.place.exception() is None
             if isinstance(error, TimeoutError):
                 if not handed:
                     raise NoPlaceError("expired", self.retry_after) from None
@@ -85,6 +87,13 @@ class Line(Generic[P]):
                 self._leave(waiter)
             elif not waiter.tried:
                 return  # no room at all
+
+    def dismiss(self) -> None:
+        """Nobody will come: those who wait get NoPlaceError."""
+        for waiter in list(self._waiters):
+            if not waiter.place.done():
+                waiter.place.set_exception(NoPlaceError("down", self.retry_after))
+                self._leave(waiter)
 
     @property
     def retry_after(self) -> int:

@@ -31,10 +31,11 @@ async def health(request: Request) -> dict[str, Any]:
 @routes.head("/ready", include_in_schema=False)
 @routes.get("/ready")
 async def ready(request: Request, response: Response) -> dict[str, Any]:
-    """200 when a router is loaded, one expert or more can answer, and the gateway is not about to end; else 503."""
+    """200 when a router is loaded, one expert or more can answer or be woken, and the gateway is not about to end; else 503."""
     state: GatewayState = request.app.state.gateway
-    experts = {expert: "ready" if state.pool.ready(expert) else "down" for expert in state.file.experts}
-    status = "ready" if "ready" in experts.values() else "unavailable"
+    pool = state.pool
+    experts = {e: "ready" if pool.ready(e) else "asleep" if pool.able(e) else "down" for e in state.file.experts}
+    status = "ready" if {"ready", "asleep"} & set(experts.values()) else "unavailable"
     if request.app.state.draining:
         status = "draining"
     response.status_code = 200 if status == "ready" else 503

@@ -136,7 +136,7 @@ class Turns:
     def _clashing(self, seen: Mapping[str, Seen]) -> list[str]:
         """Rivals that are awake together, as another file can have it: all but the one that was awake first."""
         kept: list[str] = []
-        clashing = []
+        clashing: list[str] = []
         awake = [name for name in self._experts if seen[name].state is READY]
         for name in sorted(awake, key=lambda name: seen[name].awake_since):
             (kept if self._rivals[name].isdisjoint(kept) else clashing).append(name)
