@@ -21,7 +21,7 @@ from gateway.guard import Guard
 from gateway.metrics import Metrics
 from gateway.openapi import described
 from gateway.reload import Reloader
-from gateway.routes import admin, models, ops, routing
+from gateway.routes import admin, catalog, models, ops, routing
 from gateway.routes.carried import KINDS, Carried
 from gateway.settings import Settings
 from gateway.state import GatewayState
@@ -111,7 +111,7 @@ def create_app(
         carried = Carried(kind, settings)
         app.router.routes.append(Route(path, carried, methods=["POST"]))
         app.hot[path] = Guard(carried, settings)
-    for module in (models, routing, ops, admin):
+    for module in (models, catalog, routing, ops, admin):
         app.include_router(module.routes)
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_exception)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,7 +20,21 @@ if TYPE_CHECKING:
     from router.cataloguing.entry import Model
     from router.cataloguing.listing import Listed
 
-WIDE = 200  # columns of a table that goes to no terminal
+WIDE = 190  # characters: as many as all COLUMNS take, and a table that goes to no terminal may
+COLUMNS = (
+    "model",
+    "parameters",
+    "GB",
+    "USD in / out",
+    "quality",
+    "open",
+    "licence",
+    "context",
+    "released",
+    "family",
+    "tasks",
+)
+NARROW = ("model", "parameters", "GB", "USD in / out", "quality", "open")
 
 catalog = typer.Typer(
     no_args_is_help=True, help="Open models that people deploy: how good, how open, how large, at what price."
@@ -179,38 +194,27 @@ def count(as_json: Json = False) -> None:
 def _listing(found: Sequence[Listed]) -> Table:
     from router.cataloguing.comparison import NOTHING, size_of
 
-    head = [
-        "model",
-        "family",
-        "tasks",
-        "parameters",
-        "context",
-        "licence",
-        "open",
-        "GB",
-        "in / out USD",
-        "quality",
-        "released",
-    ]
-    rows = []
+    columns: dict[str, list[str]] = {name: [] for name in COLUMNS}
     for one in found:
         model, memory, price = one.model, one.model.memory(one.precision), one.model.price
-        rows.append(
-            [
-                one.key,
-                model.family,
-                " ".join(model.tasks),
-                size_of(model),
-                f"{model.context:,}" if model.context else NOTHING,
-                model.licence.kind if model.licence else NOTHING,
-                model.open or NOTHING,
-                f"{memory.total:.1f} {one.precision}" if memory else NOTHING,
-                f"{price.input:g} / {price.output:g}" if price else NOTHING,
-                f"{one.quality.value:.0f}" if one.quality else NOTHING,
-                model.released or NOTHING,
-            ]
-        )
-    return _table(head, rows, right=("context", "GB", "in / out USD", "quality"))
+        cells = {
+            "model": one.key,
+            "parameters": size_of(model),
+            "GB": f"{memory.total:.1f} {one.precision}" if memory else NOTHING,
+            "USD in / out": f"{price.input:g} / {price.output:g}" if price else NOTHING,
+            "quality": f"{one.quality.value:.0f}" if one.quality else NOTHING,
+            "open": model.open or NOTHING,
+            "licence": model.licence.kind if model.licence else NOTHING,
+            "context": f"{model.context:,}" if model.context else NOTHING,
+            "released": model.released or NOTHING,
+            "family": model.family,
+            "tasks": " ".join(model.tasks),
+        }
+        for name in COLUMNS:
+            columns[name].append(cells[name])
+    head = [name for name in COLUMNS if _width() >= WIDE or name in NARROW]
+    rows = zip(*(columns[name] for name in head), strict=True)
+    return _table(head, [list(row) for row in rows], right=("GB", "USD in / out", "quality", "context"))
 
 
 def _memory(model: Model) -> Table:
@@ -255,6 +259,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[s
     return table
 
 
+def _width() -> int:
+    return out.width if out.is_terminal else max(out.width, WIDE)
+
+
 def _print(table: Any) -> None:
-    out.print(table, highlight=False, width=None if out.is_terminal else max(out.width, WIDE))
-    out.print()
+    console = out if out.is_terminal else Console(width=_width())
+    console.print(table, highlight=False)
+    console.print()

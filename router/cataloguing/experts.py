@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Collection, Iterator, Sequence
 
 from router.cataloguing.entry import Model
 from router.cataloguing.fitting import Fit
 from router.experts import ExpertsFile
 
+WIDE = 110  # characters of a line of comment
 _PLAIN = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._/=+:-]*")
 _NOT_PLAIN = re.compile(r"(?i)(true|false|null|yes|no|on|off|-|---|[-+.0-9_e:]+)")  # what YAML might not read as text
 
@@ -26,10 +28,7 @@ def expert_lines(expert: str, fit: Fit, file: ExpertsFile, url: str | None, quan
 def _lines(expert: str, fit: Fit, file: ExpertsFile, url: str | None, quantised: str | None) -> Iterator[str]:
     model = fit.model
     yield f"{_scalar(expert)}:"
-    if model.licence is not None:
-        limits = f": {model.licence.limits.rstrip('.')}" if model.licence.limits else ""
-        yield f"  # {model.maker}. Licence: {model.licence.id}{limits}."
-    yield f"  # {fit.precision}, {fit.each_gb:.1f} GB on each of {fit.gpus} GPU{'s' * (fit.gpus > 1)}, reckoned from its size."
+    yield from (f"  # {line}" for line in textwrap.wrap(_about(fit), WIDE))
     yield f"  model: {_scalar(quantised or model.name)}"
     yield f"  domains: {_list(domains_of(model, file.domain_names))}"
     if url is not None:
@@ -51,6 +50,16 @@ def _lines(expert: str, fit: Fit, file: ExpertsFile, url: str | None, quantised:
         yield "  languages: [ja]"
     if file.fallback != expert:
         yield f"  fallbacks: {_list([file.fallback])}"
+
+
+def _about(fit: Fit) -> str:
+    licence = fit.model.licence
+    where = "a GPU" if fit.gpus == 1 else f"each of {fit.gpus} GPUs"
+    limits = f": {licence.limits.rstrip('.')}" if licence and licence.limits else ""
+    terms = f" Licence: {licence.id}{limits}." if licence else ""
+    return (
+        f"Of {fit.model.maker}.{terms} At {fit.precision} it takes {fit.each_gb:.1f} GB of {where}, by docs/catalog.md."
+    )
 
 
 def domains_of(model: Model, known: Collection[str]) -> list[str]:

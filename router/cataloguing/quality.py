@@ -3,7 +3,8 @@
 Makers report different benchmarks, each in a way of its own, so that scores are compared only within one benchmark. A model's
 percentile in it is the share of the other models with a score there that score less, those that score the same counting half.
 Quality for a task is the mean of its percentiles in the task's benchmarks (words.py says which those are), without a task in
-all; benchmarks for which fewer than LEAST_MODELS models have a score are left out. A model with none left has no quality.
+all; benchmarks for which fewer than LEAST_MODELS models have a score are left out. Since one score says less than four, the mean
+counts one benchmark more, in which everybody is in the middle. A model with no score that can be compared has no quality.
 
 It says how a model stands among those of this catalogue, no more: old benchmarks were reported by old models and new ones by
 new models, so that a model which is alone with weak company looks better than it is. `benchmarks` says what it rests on.
@@ -18,11 +19,12 @@ from router.cataloguing.entry import Model
 from router.cataloguing.words import BENCHMARKS
 
 LEAST_MODELS = 4
+MIDDLE = 50.0
 
 
 @dataclass(frozen=True)
 class Quality:
-    """`value` is 0 to 100; `benchmarks` are those that it is the mean of, with the percentile in each."""
+    """`value` is 0 to 100; `benchmarks` are those that it rests on, with the percentile in each."""
 
     value: float
     benchmarks: Mapping[str, float]
@@ -43,7 +45,11 @@ def qualities(models: Mapping[str, Model], task: str | None = None) -> dict[str,
             continue
         for key, score in scores.items():
             percentiles[key][benchmark] = _percentile(score, list(scores.values()))
-    return {key: Quality(sum(found.values()) / len(found), found) for key, found in percentiles.items() if found}
+    return {
+        key: Quality((MIDDLE + sum(found.values())) / (1 + len(found)), found)
+        for key, found in percentiles.items()
+        if found
+    }
 
 
 def _percentile(score: float, among: list[float]) -> float:

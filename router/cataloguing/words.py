@@ -22,6 +22,7 @@ Precision = Literal["bf16", "fp8", "4bit"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)  # from the widest to the narrowest
 FAMILIES = (
     "Llama", "Mistral", "Mixtral", "Falcon", "OLMo", "Qwen", "DeepSeek", "Gemma", "Phi", "Granite", "StarCoder", "gpt-oss", "Yi",
+    "GLM", "Kimi", "SmolLM", "Command",
 )  # fmt: skip
 # SPDX ids that allow any use, and ask no more than that their text and the names go along.
 PERMISSIVE = ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "CC0-1.0", "CC-BY-4.0", "Unlicense")

@@ -43,6 +43,7 @@ CHECKS: list[Any] = [
 OPERATIONS = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
+    ("GET", "/v1/catalog"),
     ("POST", "/v1/route"),
     ("GET", "/health"),
     ("GET", "/ready"),
