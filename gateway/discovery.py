@@ -1,4 +1,4 @@
-"""Discovery: which endpoints a server has, asked of the server itself where experts.yaml does not say."""
+"""Discovery: what each server has, asked of the server itself: endpoints where experts.yaml does not say, models and adapters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from gateway.replica import Replica
+from gateway.served import Served
 from gateway.serves import Serves
 from gateway.upstreams.base import Address, Upstream
 from router.experts import Expert
@@ -29,20 +30,22 @@ MAX_TRIES = 5  # a server may take longer over its first document than we wait f
 
 
 class Discovery:
-    """Asks a server of each expert that declares no endpoints, when it is up, until it answers, and tells `serves`.
+    """Asks a server of each expert that declares no endpoints, when it is up, until it answers, and tells `serves`; what
+    models they have is for `served` to ask.
 
     vLLM's /openapi.json lists its paths, as do others' that are built on FastAPI. Of a server without one the operator has
     to declare what it serves beside chat and completions: to try its paths would fill its log with faults of ours.
     """
 
-    def __init__(self, upstream: Upstream, serves: Serves) -> None:
-        self._upstream, self._serves = upstream, serves
+    def __init__(self, upstream: Upstream, serves: Serves, served: Served) -> None:
+        self._upstream, self._serves, self._served = upstream, serves, served
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._tries: dict[str, int] = {}
         self._asked: dict[str, tuple[Replica, int]] = {}  # which replica was asked, and in which of its lives
 
     def refresh(self, experts: Mapping[str, Expert], replicas: Mapping[str, Sequence[Replica]]) -> None:
         """Ask those that are up and were not asked yet, or are other servers than those that were."""
+        self._served.refresh()
         for name, expert in experts.items():
             up = next((r for r in replicas[name] if r.up), None)
             before = self._asked.get(name)
@@ -56,9 +59,10 @@ class Discovery:
 
     async def settled(self) -> None:
         """Wait for the answers that are under way."""
-        await asyncio.gather(*self._asking.values())
+        await asyncio.gather(self._served.settled(), *self._asking.values())
 
     def close(self) -> None:
+        self._served.close()
         for task in self._asking.values():
             task.cancel()
 

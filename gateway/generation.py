@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
-from gateway import logs, tracing
+from gateway import logs, lora, tracing
 from gateway.deciding import Decider
 from gateway.discovery import Discovery
 from gateway.dispatch import Dispatcher
@@ -13,6 +14,7 @@ from gateway.fleet import FleetWatch
 from gateway.health import HealthLoop
 from gateway.metrics import Metrics, baseline_of
 from gateway.pool import Pool
+from gateway.served import Served
 from gateway.serves import Serves
 from gateway.settings import Settings
 from gateway.state import GatewayState
@@ -22,7 +24,11 @@ from gateway.usage import public_price
 from gateway.workers.lent import LentWorker
 from gateway.workers.link import Link, LinkedAddress
 from gateway.workers.supervisor import Worker
+from router.errors import ConfigError
+from router.experts import load_experts
 from router.routing import Router
+
+log = logging.getLogger("moe_gateway")
 
 LOOK_SECONDS = 0.2
 SETTLE_SECONDS = 5.0  # for a request that was just about to be decided
@@ -50,6 +56,8 @@ class Generation:
         pool = Pool(file, addresses, metrics.hold, metrics, share, before=known, wants=link)
         self._serves: Serves = Serves(file.experts, before._serves if before else None)
         serves, fleet = self._serves, FleetWatch(pool)
+        file_before = before.state.file if before else None
+        served = Served(self._upstream, file, pool.replicas, file_before, on_change=pool.refresh)
         self.state: GatewayState = GatewayState(
             settings,
             file,
@@ -59,8 +67,9 @@ class Generation:
             workers,
             (metrics.observe, fleet.observe, logs.write, *tracing.observers()),
             Dispatcher(pool, self._upstream, serves),
+            served,
         )
-        self._discovery = Discovery(self._upstream, serves)
+        self._discovery = Discovery(self._upstream, serves, served)
         interval = settings.health_interval
         self._health = HealthLoop(self._upstream, pool.all(), interval, on_hung=_replace, on_round=self._looked)
 
@@ -75,7 +84,7 @@ class Generation:
         file = self.state.file
         price = public_price(file.baseline) if file.baseline else None
         router, replicas = self.state.decider.router, self.state.pool.all()
-        self._metrics.describe(router, replicas, tuple(file.experts), baseline_of(file, price))
+        self._metrics.describe(router, replicas, tuple(file.experts), baseline_of(file, price), self.state.served)
 
     async def close(self) -> None:
         """At once: what is in flight fails."""
@@ -92,8 +101,21 @@ class Generation:
             await asyncio.sleep(SETTLE_SECONDS)
             while not (self.state.pool.idle and self.state.decider.idle):  # noqa: ASYNC110 - who ends last tells nobody
                 await asyncio.sleep(LOOK_SECONDS)
+            self._unlisten()
+            self._discovery.close()
+            await self._unload()
         finally:
             await self.close()
+
+    async def _unload(self) -> None:
+        """The adapters that no file has any more, which is not known while the newest cannot be read."""
+        config = self.state.settings.config
+        try:
+            newest = await asyncio.to_thread(load_experts, config)
+        except (OSError, UnicodeDecodeError, ConfigError):
+            log.warning("adapters stay loaded: the newest experts.yaml cannot be read")
+        else:
+            await lora.unload_leftovers(self._upstream, self.state.pool, newest)
 
     def _looked(self) -> None:
         pool = self.state.pool

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -23,6 +23,12 @@ CONFIDENCE = tuple(i / 20 for i in range(1, 21))
 F = TypeVar("F", Counter, Gauge, Histogram)
 GaugeMode = Literal["livemax", "livesum", "mostrecent"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Mismatched(Protocol):
+    """Who knows whether the experts' servers are as experts.yaml says."""
+
+    def mismatched(self) -> Mapping[str, bool]: ...
 
 
 class _Replicas:
@@ -165,6 +171,10 @@ class Metrics:
         self.config_info = _gauge("moe_config_info", "The experts.yaml that runs.", ("hash",), r)
         self.router_info = _gauge("moe_router_info", "The router that runs.", ("artifact", "encoder"), r)
         _gauge("moe_build_info", "The version that runs.", ("version",), r).labels(__version__).set(1)
+        self.mismatch = _gauge(
+            "moe_expert_mismatch", "Whether a server of the expert's is not as experts.yaml says.", ("expert",), r
+        )
+        self._served: Mismatched | None = None
         self.reloads = Counter("moe_config_reloads", "Tries to load another experts.yaml.", ("outcome",), registry=r)
         self._replicas = _Replicas(r)
 
@@ -174,10 +184,12 @@ class Metrics:
         replicas: Sequence[Replica],
         expert_ids: Sequence[str],
         baseline: tuple[str, Price] | None = None,
+        served: Mismatched | None = None,
     ) -> None:
         """Say what runs from now on; `baseline` is the price that savings are counted against."""
-        self._baseline = baseline
+        self._baseline, self._served = baseline, served
         self.loaded.set_to_current_time()
+        metricfiles.clear(self.mismatch)
         metricfiles.clear(self.config_info)
         metricfiles.clear(self.router_info)
         self.config_info.labels(router.file.digest).set(1)
@@ -206,6 +218,8 @@ class Metrics:
     def refresh(self) -> None:
         """Look at what is not told to us when it changes: for processes that are asked for our metrics in our place."""
         self._replicas.refresh()
+        for expert, mismatched in self._served.mismatched().items() if self._served else ():
+            self.mismatch.labels(expert).set(mismatched)
 
     def exposition(self) -> bytes:
         """Everything that this process counts, or all of several do, in Prometheus' text format."""

@@ -143,7 +143,10 @@ class Pool:
 
     def others(self) -> list[Replica]:
         """The replicas of the newest pool, and of those where something is in flight or waits, but not our own."""
-        serving = [pool for pool in self._pools if pool is not self and (pool is self._pools[-1] or not pool.idle)]
+        newest = self
+        while newest._pools[-1] is not newest:  # one that was idle when another came knows of none after that
+            newest = newest._pools[-1]
+        serving = [pool for pool in newest._pools if pool is not self and (pool is newest or not pool.idle)]
         return [replica for pool in serving for replica in pool.all()]
 
     @property

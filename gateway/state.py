@@ -11,6 +11,7 @@ from gateway.dispatch import Dispatcher
 from gateway.exchange import Observer
 from gateway.metrics import Metrics
 from gateway.pool import Pool
+from gateway.served import Served
 from gateway.settings import Settings
 from gateway.workers.lent import LentWorker
 from gateway.workers.supervisor import Worker
@@ -27,4 +28,5 @@ class GatewayState:
     workers: Mapping[str, Worker | LentWorker]
     observers: tuple[Observer, ...]
     dispatcher: Dispatcher
+    served: Served
     started: int = field(default_factory=lambda: int(time.time()))

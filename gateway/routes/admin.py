@@ -40,18 +40,20 @@ async def experts(request: Request) -> dict[str, Any]:
             "ready": pool.ready(expert),
             "queued": pool.queued(expert),
             "queue_length": spec.queue.length,
-            "replicas": [_described(replica) for replica in pool.replicas[expert]],
+            "replicas": [_described(replica, state.served.of(replica)) for replica in pool.replicas[expert]],
         }
         for expert, spec in state.file.experts.items()
     }
 
 
-def _described(replica: Replica) -> dict[str, Any]:
+def _described(replica: Replica, served: str | None) -> dict[str, Any]:
+    """`served` is ok, or how its server is not as experts.yaml says; None where it told nothing."""
     now = replica.clock()
     ttft = replica.median_first_token(now)
     return {
         "name": replica.name,
         "state": replica.state,
+        "served": served,
         "up": replica.up,
         "available": replica.available,
         "cause": replica.cause,

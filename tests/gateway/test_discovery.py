@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from gateway.discovery import MAX_TRIES, Discovery
 from gateway.pool import Pool
+from gateway.served import Served
 from gateway.serves import ASSUMED, EMBEDDED, TOKENIZE, Serves
 from gateway.upstreams.base import Address
 from router.upstream import Upstream
@@ -24,12 +26,16 @@ VLLM: dict[str, dict[str, str]] = {
 
 @dataclass
 class Documented(FakeUpstream):
-    """Answers GET with `document`."""
+    """Answers GET with `document`; it has no list of models."""
 
     document: bytes | None = None
     fetched: list[str] = field(default_factory=list)
+    listed: int = 0
 
     async def fetch(self, address: Address, path: str) -> bytes | None:
+        if path == "/v1/models":
+            self.listed += 1
+            return None
         self.fetched.append(path)
         return self.document
 
@@ -40,7 +46,7 @@ async def asked(document: Any, up: bool = True, **expert: Any) -> tuple[Serves, 
     text = document if isinstance(document, bytes | None) else json.dumps(document).encode()
     upstream = Documented(document=text)
     pool.replicas["one"][1].up = up
-    discovery = Discovery(upstream, serves)
+    discovery = Discovery(upstream, serves, Served(upstream, file, pool.replicas))
     for _ in range(2 * MAX_TRIES):
         discovery.refresh(file.experts, pool.replicas)
         discovery.refresh(file.experts, pool.replicas)
@@ -78,7 +84,7 @@ async def test_a_server_that_comes_back_as_another_is_asked_anew() -> None:
     pool, serves = Pool(file, {}), Serves(file.experts)
     upstream = Documented(document=json.dumps({"paths": VLLM}).encode())
     (replica,) = pool.all()
-    discovery = Discovery(upstream, serves)
+    discovery = Discovery(upstream, serves, Served(upstream, file, pool.replicas))
 
     async def looked() -> frozenset[str]:
         discovery.refresh(file.experts, pool.replicas)
@@ -105,3 +111,18 @@ def test_what_was_found_outlives_a_reload_where_the_servers_stay() -> None:
     after = Serves({"one": file.experts["one"], "two": moved}, before)
     assert after.of("one") == {"responses"}
     assert after.of("two") == EMBEDDED
+
+
+async def test_its_rounds_are_those_of_the_lists_of_models_too() -> None:
+    file = experts_file({"one": {}})
+    pool, serves, upstream = Pool(file, {}), Serves(file.experts), Documented()
+    served = Served(upstream, file, pool.replicas)
+    discovery = Discovery(upstream, serves, served)
+    pool.all()[0].probe(True)
+    discovery.refresh(file.experts, pool.replicas)
+    await discovery.settled()
+    assert upstream.listed == 1
+    discovery.refresh(file.experts, pool.replicas)
+    discovery.close()
+    await asyncio.sleep(0.01)
+    assert upstream.listed == 1  # it was given up before it asked

@@ -16,8 +16,10 @@ from gateway.pool import Pool
 from gateway.refusals import Refusal
 from gateway.replica import COOL_DOWN_SECONDS, FAILURES_TO_OPEN
 from gateway.routes import admin
+from gateway.served import Served
 from gateway.settings import Settings
 from router.experts import ExpertsFile
+from tests.fakes.adapters import Worker, Workers
 from tests.fakes.memory import experts_file
 
 FILE = experts_file(
@@ -34,13 +36,15 @@ class Clock:
 
 @dataclass
 class House:
-    """What the route looks at: a file, and a pool over it."""
+    """What the route looks at: a file, and a pool over it, and what their servers say that they have."""
 
     file: ExpertsFile = FILE
     clock: Clock = field(default_factory=Clock)
+    upstream: Workers = field(default_factory=Workers)
 
     def __post_init__(self) -> None:
         self.pool = Pool(self.file, {}, clock=self.clock)
+        self.served = Served(self.upstream, self.file, self.pool.replicas)
 
 
 async def ask(house: House, settings: Settings | None = None, **headers: str) -> httpx.Response:
@@ -78,7 +82,7 @@ async def test_every_expert_and_replica_is_there_and_no_address() -> None:
 
 async def test_one_that_was_never_asked() -> None:
     assert await told(House()) == {
-        "name": "coder-0", "state": "up", "up": None, "available": True, "cause": None, "retry_after": 0,
+        "name": "coder-0", "state": "up", "served": None, "up": None, "available": True, "cause": None, "retry_after": 0,
         "failures": 0, "trips": 0, "last_outcome": None, "in_flight": 0, "max_in_flight": 4, "weight": 1, "share": 1,
         "outstanding": 0, "load": None, "ttft": None,
     }  # fmt: skip
@@ -134,3 +138,17 @@ async def test_numbers_that_json_has_not_are_none(replica: int) -> None:
     house = House()
     house.pool.replicas["coder"][replica].open_until = float("inf")
     assert (await told(house, replica))["retry_after"] is None
+
+
+async def test_it_says_whether_each_server_has_what_the_file_says() -> None:
+    urls = [f"http://coder-{i}.test/v1" for i in range(3)]
+    workers = dict(zip(urls, (Worker("model-of-coder"), Worker("other"), Worker("x", list_body=b"?")), strict=True))
+    house = House(upstream=Workers(workers=workers))
+    for replica in house.pool.replicas["coder"]:
+        replica.probe(True)
+    house.served.refresh()
+    await house.served.settled()
+    told = (await ask(house)).json()["coder"]["replicas"]
+    assert [(replica["served"], replica["state"]) for replica in told] == [
+        ("ok", "up"), ("model missing: model-of-coder; its server has other", "lacking"), (None, "up")
+    ]  # fmt: skip
