@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-
+import itertools
 import logging
 from dataclasses import dataclass, field
 from typing import Any
