@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.commands import catalog, check, compare, corpus, evaluate, experts, explain, route, serve, train
+from gateway.commands import catalog, check, compare, corpus, evaluate, experts, explain, route, serve, train, workers
 from gateway.console import fail, out
 from router.errors import RouterError
 
@@ -28,6 +28,7 @@ for command in (
     app.command()(command)
 app.add_typer(catalog.catalog, name="catalog")
 app.add_typer(experts.experts, name="experts")
+app.add_typer(workers.app, name="workers")
 
 
 def main() -> None:

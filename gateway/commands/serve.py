@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from gateway import __version__
+from gateway.commands.crewscreen import styled
+from gateway.commands.launchedcrew import launched
 from gateway.commands.shared import DEFAULT_CONFIG, Config, State, read_config, state_folder, warn
 from gateway.console import fail, out, shown_progress
 from gateway.errors import SettingsError
@@ -23,7 +28,8 @@ from gateway.settings import (
     is_loopback,
     keys_from_environment,
 )
-from router.experts import ExpertsFile
+from gateway.workers.protocol import WorkerState
+from router.experts import Expert, ExpertsFile
 
 CALLED_WRONGLY = 2
 
@@ -44,6 +50,9 @@ def serve(
     tls_key: Annotated[Path | None, _option("--tls-key", "Private key, PEM, with no password.")] = None,
     processes: Annotated[int, _option("--processes", "How many processes serve.", min=1, max=256)] = 1,
     state: State = None,
+    with_workers: Annotated[
+        bool, _option("--with-workers", "Start the vLLM workers that experts.yaml launches, and stop them at the end.")
+    ] = False,
     protect_metrics: Annotated[bool, _option("--protect-metrics", "/metrics asks for a key too.")] = False,
     max_body_mib: Annotated[int, _option("--max-body-mib", "Largest body.", min=1)] = 32,
     max_header_kib: Annotated[int, _option("--max-header-kib", "Largest request line and headers.", min=1)] = 64,
@@ -92,10 +101,10 @@ def serve(
     _check_tls(settings)
     file = read_config(config)
     warn(file)
-    _serve(settings, file)
+    _serve(settings, file, with_workers)
 
 
-def _serve(settings: Settings, file: ExpertsFile) -> None:
+def _serve(settings: Settings, file: ExpertsFile, with_workers: bool) -> None:
     # A variable that is left of another program would send this one's metrics into that one's folder.
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     from gateway.sockets import bound
@@ -103,16 +112,32 @@ def _serve(settings: Settings, file: ExpertsFile) -> None:
 
     if any(expert.stand_in for expert in file.experts.values()) and (lacking := embedded.missing()):
         raise SettingsError(lacking)
-    with bound(settings) as sockets:
+    with bound(settings) as sockets, launched(settings, file, with_workers) as states:
+        banner = partial(_banner, states=states)
         if settings.processes > 1:
             from gateway.processes import supervise
 
-            supervise(settings, file, sockets, _banner)
+            supervise(settings, file, sockets, banner)
             return
         from gateway.serving import run
 
         with shown_progress() as progress:
-            run(settings, file, sockets, progress, _banner)
+            run(settings, file, sockets, progress, banner)
+
+
+def _served_by(name: str, expert: Expert, states: Mapping[str, Sequence[WorkerState]]) -> str:
+    upstream = expert.upstream
+    if expert.stand_in:
+        return "embedded [yellow]stand-in[/yellow]"
+    if upstream.litellm is not None:
+        return f"litellm: {escape(upstream.litellm.partition('/')[0])}"
+    if upstream.worker is not None:
+        return f"an adapter at {upstream.worker}"
+    if upstream.launch is not None:
+        known = Counter(states.get(name, ()))
+        told = ", ".join(f"{count} {styled(state)}" for state, count in known.items())
+        return f"launched vLLM × {upstream.launch.replicas}: {told or '[red]down[/red], nobody runs them'}"
+    return f"vLLM × {len(upstream.vllm)}"
 
 
 def _mode(written: str) -> int:
@@ -136,8 +161,8 @@ def _check_tls(settings: Settings) -> None:
         fail(str(error), CALLED_WRONGLY)
 
 
-def _banner(settings: Settings, file: ExpertsFile, seconds: float) -> None:
-    """One screen: where it listens, who answers, what to try."""
+def _banner(settings: Settings, file: ExpertsFile, seconds: float, states: Mapping[str, Sequence[WorkerState]]) -> None:
+    """One screen: where it listens, who answers, what to try. `states` has those of the workers of experts that launch some."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{'https' if settings.tls_cert else 'http'}://{host}:{settings.port}"
     place = f"{address}/v1" if settings.uds is None else f"{settings.uds}"
@@ -149,10 +174,7 @@ def _banner(settings: Settings, file: ExpertsFile, seconds: float) -> None:
     table = Table("expert", "domains", "model", "served by", box=None, pad_edge=False)
     for name, expert in file.experts.items():
         domains = ", ".join(f"{d} {q:g}" for d, q in expert.domains.items())
-        served = "embedded [yellow]stand-in[/yellow]" if expert.stand_in else f"vLLM × {len(expert.upstream.vllm)}"
-        if expert.upstream.litellm is not None:
-            served = f"litellm: {escape(expert.upstream.litellm.partition('/')[0])}"
-        table.add_row(name, domains, escape(expert.model), served)
+        table.add_row(name, domains, escape(expert.upstream_model), _served_by(name, expert, states))
     out.print(table, highlight=False)
     if any(expert.stand_in for expert in file.experts.values()):
         out.print(

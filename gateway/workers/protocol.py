@@ -53,6 +53,11 @@ class WorkerFacts(msgspec.Struct, frozen=True):
     asleep_seconds: float = 0.0
     why: str = ""
 
+    @property
+    def failing(self) -> bool:
+        """Whether it failed, and is not up again."""
+        return self.state is WorkerState.FAILED or bool(self.why and self.state is not WorkerState.READY)
+
 
 class Crew(msgspec.Struct, frozen=True, tag="crew"):
     """All workers, by the experts.yaml of that `digest`."""
@@ -85,16 +90,49 @@ class Down(msgspec.Struct, frozen=True, tag="down"):
     """Stop every worker, and leave."""
 
 
-Asked = Want | HungWorker | Reread | Down
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """Tell me the Board, once. For people, who want to know more than a gateway does."""
 
 
-def line(message: Crew | Asked) -> bytes:
+class Row(msgspec.Struct, frozen=True):
+    """One worker as it does now. `facts` have no key. `place` is its GPUs or threads, in words; `memory` is bytes of all its
+    processes, None where they are not known or none runs; the rest is what its metrics say."""
+
+    facts: WorkerFacts
+    model: str
+    place: str
+    log: str
+    memory: int | None = None
+    running: int = 0
+    waiting: int = 0
+    tokens_per_second: float = 0.0
+
+
+class Board(msgspec.Struct, frozen=True, tag="board"):
+    """All workers, in the order of experts.yaml, and the process that owns them."""
+
+    pid: int
+    config: str
+    digest: str
+    rows: list[Row]
+
+
+Asked = Want | HungWorker | Reread | Down | Look
+
+
+def line(message: Crew | Board | Asked) -> bytes:
     return msgspec.json.encode(message) + b"\n"
 
 
 def read_crew(text: bytes) -> Crew:
     """Raises msgspec.DecodeError."""
     return msgspec.json.decode(text, type=Crew)
+
+
+def read_told(text: bytes) -> Crew | Board:
+    """Raises msgspec.DecodeError."""
+    told: Crew | Board = msgspec.json.decode(text, type=Crew | Board)
+    return told
 
 
 def read_asked(text: bytes) -> Asked:
