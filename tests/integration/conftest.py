@@ -141,8 +141,10 @@ class Command:
 
 
 @contextmanager
-def serve(*arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> Iterator[Command]:
-    """Start the command, wait until it says its address, stop it at the end."""
+def serve(
+    *arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None = None, patience: float = 90.0
+) -> Iterator[Command]:
+    """Start the command, wait until it says its address, within `patience` seconds, stop it at the end."""
     command = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", *arguments]
     process = subprocess.Popen(
         command,
@@ -166,14 +168,14 @@ def serve(*arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        assert ready.wait(90), "".join(screen)
+        assert ready.wait(patience), "".join(screen)
         found = re.search(r"http://[^/\s]+", "".join(screen))
         assert found, "".join(screen)
         yield Command(process, found[0], screen)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
