@@ -5,27 +5,24 @@ To load one twice, or to unload one that is gone, does no harm: several gateways
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
-from gateway.exchange import Outcome
 from gateway.listing import shown
 from gateway.pool import Pool
 from gateway.replica import Replica, by_server
 from gateway.upstreams.base import Address, FixedAddress, Upstream, UpstreamError
-from router.experts import Expert, ExpertsFile, Timeouts
+from gateway.upstreams.sending import refusal, send
+from router.experts import Expert, ExpertsFile
 from router.upstream import Adapter
 
 log = logging.getLogger("moe_gateway")
 
 LOAD_SECONDS = 120.0  # it may come from the hub; a worker that takes longer goes on, and is asked again
 UNLOAD_SECONDS = 10.0
-ANSWER_BYTES = 64 * 1024
 REASON_CHARACTERS = 300
 ROUTES_OFF = (
     "its routes for adapters are off; start the worker with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora"
@@ -33,20 +30,14 @@ ROUTES_OFF = (
 _INNER = re.compile(r"Worker failed with error '(.*)', please check", re.DOTALL)
 
 
-class _Error(msgspec.Struct):
-    message: str
-
-
-class _Refusal(msgspec.Struct):
-    error: _Error | str
-
-
 async def load(upstream: Upstream, address: Address, adapter: Adapter, in_place: bool = False) -> str | None:
     """Tell the server to load an adapter; why it did not, None where it has it now. With `in_place` the adapter that has its
     name gives way to it."""
-    body = {"lora_name": adapter.name, "lora_path": adapter.path} | ({"load_inplace": True} if in_place else {})
+    body: dict[str, Any] = {"lora_name": adapter.name, "lora_path": adapter.path} | (
+        {"load_inplace": True} if in_place else {}
+    )
     try:
-        status, content = await _post(upstream, address, "/load_lora_adapter", body, LOAD_SECONDS)
+        status, content = await send(upstream, address, "/load_lora_adapter", body, LOAD_SECONDS)
     except UpstreamError as error:
         return str(error)
     if status == 200 or (status == 400 and b"already been loaded" in content):
@@ -57,10 +48,10 @@ async def load(upstream: Upstream, address: Address, adapter: Adapter, in_place:
 async def unload(upstream: Upstream, address: Address, name: str) -> str | None:
     """Tell the server to unload an adapter; why it did not, None where it is gone now."""
     try:
-        status, content = await _post(upstream, address, "/unload_lora_adapter", {"lora_name": name}, UNLOAD_SECONDS)
+        status, content = await send(upstream, address, "/unload_lora_adapter", {"lora_name": name}, UNLOAD_SECONDS)
     except UpstreamError as error:
         return str(error)
-    if status == 200 or (status == 404 and _message(content) is not None):
+    if status == 200 or (status == 404 and refusal(content) is not None):
         return None
     return _clean(_reason(status, content), address)
 
@@ -110,28 +101,8 @@ def _wants(spec: Expert, replica: Replica) -> bool:
     )
 
 
-async def _post(
-    upstream: Upstream, address: Address, path: str, body: Mapping[str, object], seconds: float
-) -> tuple[int, bytes]:
-    """Status and the beginning of the answer. Raises UpstreamError."""
-    try:
-        async with asyncio.timeout(seconds):
-            reply = await upstream.post(address, path, msgspec.json.encode(body), {}, Timeouts())
-            try:
-                content = bytearray()
-                async for chunk in reply.chunks():
-                    content += chunk
-                    if len(content) > ANSWER_BYTES:
-                        break
-                return reply.status, bytes(content[:ANSWER_BYTES])
-            finally:
-                reply.close()
-    except TimeoutError:
-        raise UpstreamError(Outcome.TIMEOUT, "it did not answer in time") from None
-
-
 def _reason(status: int, content: bytes, adapter: Adapter | None = None) -> str:
-    message = _message(content)
+    message = refusal(content)
     if status in (401, 403):
         return "it refuses the key"
     if message is None:
@@ -142,15 +113,6 @@ def _reason(status: int, content: bytes, adapter: Adapter | None = None) -> str:
         return f"there is no adapter at {adapter.path} on its machine"
     inner = _INNER.search(message)
     return inner[1] if inner else message
-
-
-def _message(content: bytes) -> str | None:
-    """The words of an error that vLLM itself made; an unknown path has none."""
-    try:
-        error = msgspec.json.decode(content, type=_Refusal).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return error if isinstance(error, str) else error.message
 
 
 def _clean(reason: str, address: Address) -> str:

@@ -186,14 +186,14 @@ class Served:
                 yield adapter, True
 
     async def _load(self, server: _Server, adapter: Adapter, in_place: bool) -> None:
-        replica, name = server.first, adapter.name
-        for waiting in server.replicas:
-            if waiting.model == name and not in_place:
-                self._verdicts[waiting] = f"adapter missing: {name}; it is being loaded"
-        why = await lora.load(self._upstream, replica.address, adapter, in_place)
+        name = adapter.name
+        replicas = [replica for replica in server.replicas if replica.model == name]
+        if not in_place:
+            self._verdicts |= dict.fromkeys(replicas, f"adapter missing: {name}; it is being loaded")
+        why = await lora.load(self._upstream, server.first.address, adapter, in_place)
         if why is None:
             server.refused.pop(name, None)
-            log.info("adapter loaded", extra={"replica": replica.name, "adapter": name})
+            log.info("adapter loaded", extra={"replica": replicas[0].name, "adapter": name})
             return
         before = server.refused.get(name)
         pause = min(2 * before.pause, LONGEST_PAUSE_SECONDS) if before else FIRST_PAUSE_SECONDS

@@ -80,25 +80,33 @@ class OpenAIUpstream:
         except (aiohttp.ClientError, OSError, ValueError):
             return False
 
-    async def fetch(self, address: Address, path: str) -> bytes | None:
-        """What GET `path` beside /v1 answers with 200, at most FETCHED_BYTES of it; else None."""
+    async def get(self, address: Address, path: str, seconds: float = PROBE_SECONDS) -> tuple[int, bytes]:
+        """Status and body of GET `path` beside /v1. Raises UpstreamError, also where it has more than FETCHED_BYTES."""
         if address.url is None:
-            return None
-        timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
+            raise UpstreamError(Outcome.CONNECT_ERROR, "the worker is not up")
+        timeout = aiohttp.ClientTimeout(total=seconds)
         headers = {"authorization": f"Bearer {address.api_key}"} if address.api_key else {}
         try:
             url = f"{address.url.removesuffix('/v1')}{path}"
             async with self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as response:
-                if response.status != 200:
-                    return None
                 body = bytearray()
                 async for chunk in response.content.iter_any():
                     body += chunk
                     if len(body) > FETCHED_BYTES:
-                        return None
-                return bytes(body)
-        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError):
+                        raise UpstreamError(Outcome.SERVER_ERROR, "its answer has no end")
+                return response.status, bytes(body)
+        except (aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError) as error:
+            raise mapped(error) from None
+        except ValueError:  # what HTTP cannot carry
+            raise UpstreamError(Outcome.REJECTED, "the request to it cannot be written as HTTP") from None
+
+    async def fetch(self, address: Address, path: str) -> bytes | None:
+        """What GET `path` beside /v1 answers with 200, at most FETCHED_BYTES of it; else None."""
+        try:
+            status, body = await self.get(address, path)
+        except UpstreamError:
             return None
+        return body if status == 200 else None
 
     async def close(self) -> None:
         for session in self._sessions:

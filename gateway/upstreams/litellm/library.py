@@ -100,6 +100,11 @@ class Library:
             self._providers[model] = Provider(provider, openai, frozenset(known))
         return self._providers[model]
 
+    def needs_key(self, model: str) -> bool:
+        """Whether the provider of `provider/model` is known to ask for one."""
+        known = self._litellm.validate_environment(model)
+        return bool(known["missing_keys"] or known["keys_in_environment"])
+
     async def call(self, path: str, arguments: Mapping[str, Any], connect: float, total: float) -> Any:
         """Ask once: neither retried nor logged nor priced for litellm's own books. Raises whatever litellm raises.
 
