@@ -80,7 +80,7 @@ class CrewScreen:
 
     def _quote(self, name: str) -> None:
         log = self._state / "logs" / f"{name}.log"
-        lines = logfiles.tail(log, TAIL_LINES)
+        lines = logfiles.last_start(log, TAIL_LINES)
         if lines:
             say(f"  the last lines of {log}:", "dim")
         for line in lines:

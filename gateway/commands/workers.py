@@ -66,8 +66,9 @@ def up(config: Config = DEFAULT_CONFIG, state: State = None, with_parent: WithPa
 async def _kept(config: Path, file: Any, place: Any) -> None:
     """As the gateway's child: until its standard input ends."""
     from gateway.workers.owner import Owner
+    from gateway.workers.remains import adopting
 
-    owner = Owner(config, file, place, lambda told: None)
+    owner = Owner(config, file, place, clear=adopting())
     _on_signals(owner)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -83,18 +84,20 @@ async def _shown(config: Path, file: Any, place: Any) -> int:
     from gateway.commands.crewscreen import CrewScreen, SaysOnScreen, say
     from gateway.workers.launching import plans
     from gateway.workers.owner import Owner
+    from gateway.workers.remains import adopting
 
     log = logging.getLogger("moe_gateway")
     log.addHandler(SaysOnScreen(logging.CRITICAL))
     log.propagate = False
     screen, began = CrewScreen(plans(file), place.state), time.monotonic()
-    owner = Owner(config, file, place, screen.show)
+    owner = Owner(config, file, place, screen.show, adopting())
     _on_signals(owner)
     try:
         with screen.live():
             await owner.start()
             await _first(owner.crew.settled(), owner.until_down())
-        states = [facts.state for facts in owner.crew.told().workers]
+        screen.show(told := owner.crew.told())
+        states = [facts.state for facts in told.workers]
         ready = states.count(WorkerState.READY)
         if not ready and not owner.ending:
             say("error: no worker became ready", "red")

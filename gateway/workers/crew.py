@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.upstreams.openai import OpenAIUpstream
 from gateway.workers import logfiles
-from gateway.workers.launched import LaunchedWorker
+from gateway.workers.launched import LaunchedWorker, nothing_left
 from gateway.workers.launching import Place, Plan, plans, threads_each
 from gateway.workers.memory import memory_of
 from gateway.workers.protocol import Board, Row, Want, WorkerState
@@ -29,10 +29,17 @@ LOAD_AT_ONCE = 8  # each reads its weights, and keeps a processor busy for half 
 
 
 class Crew:
-    """`on_change` hears of every change of a worker's state. Everything is called from the event loop."""
+    """`on_change` hears of every change of a worker's state, `clear` ends what a keeper left that was killed. Everything is
+    called from the event loop."""
 
-    def __init__(self, file: ExpertsFile, place: Place, on_change: Callable[[], None]) -> None:
-        self._place, self._on_change = place, on_change
+    def __init__(
+        self,
+        file: ExpertsFile,
+        place: Place,
+        on_change: Callable[[], None],
+        clear: Callable[[], Awaitable[None]] = nothing_left,
+    ) -> None:
+        self._place, self._on_change, self._clear = place, on_change, clear
         self._upstream, self._gate = OpenAIUpstream(), asyncio.Semaphore(LOAD_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._orders: set[str] = set()  # experts that an order is being carried out for
@@ -173,7 +180,7 @@ class Crew:
         log.info("worker stopped", extra={"worker": worker.name})
 
     def _worker(self, plan: Plan) -> LaunchedWorker:
-        return LaunchedWorker(plan, self._place, self._upstream, self._gate, self._changed, self._ports)
+        return LaunchedWorker(plan, self._place, self._upstream, self._gate, self._changed, self._ports, self._clear)
 
     def _all(self) -> set[LaunchedWorker]:
         return {*self.workers.values(), *self._leaving}

@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ LOOK_SECONDS = 0.25
 PROBE_SECONDS = 1.0
 LOADING_GRACE_SECONDS = 5.0  # of a server that serves nobody yet
 TRACKER_SECONDS = 2.0
+STARTS = "starts "  # with which its first line begins, and so this start's part of the log
 PROCESSES = Path("/proc/self/stat")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -45,6 +47,7 @@ class Keeper:
         """Until the server ended and nothing of it is left. The exit status."""
         wake = self._listen()
         prctl(PR_SET_CHILD_SUBREAPER)
+        say(f"{STARTS}{shlex.join(self.command)}")
         try:
             self._spawn()
         except OSError as error:

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 
 from gateway.upstreams.openai import OpenAIUpstream
@@ -17,7 +17,7 @@ from gateway.workers.diagnosis import PORT_TAKEN, Diagnosis, diagnose
 from gateway.workers.figures import Figures
 from gateway.workers.launching import DRAIN_SECONDS, Place, Plan, command, environment
 from gateway.workers.protocol import WorkerFacts, WorkerState
-from gateway.workers.remains import KEEPER, end_adopted
+from gateway.workers.remains import KEEPER
 from gateway.workers.sleeping import put_to_sleep, woken
 from gateway.workers.supervisor import Patience, Program, Worker, WorkerError
 
@@ -33,8 +33,8 @@ BLIND_LOOKS = 8  # that tell nothing, before it is no longer waited for
 
 
 class LaunchedWorker(Worker):
-    """One worker by its plan. It is ASLEEP until it `begins` or is woken. `on_change` hears of every change of its state;
-    `gate` bounds how many load at once, `ports` tells those that others use."""
+    """One worker by its plan. It is ASLEEP until it `begins` or is woken. `on_change` hears of every change of its state; `gate`
+    bounds how many load at once, `ports` tells those that others use, `clear` ends what its keeper left that was killed."""
 
     end_at_once = signal.SIGQUIT  # its keeper then waits for nothing
     tail_lines = TAIL_LINES
@@ -47,6 +47,7 @@ class LaunchedWorker(Worker):
         gate: AbstractAsyncContextManager[object],
         on_change: Callable[[], None],
         ports: Callable[[], Collection[int]],
+        clear: Callable[[], Awaitable[None]],
     ) -> None:
         patience = Patience(plan.launch.ready_within, DRAIN_SECONDS + MARGIN_SECONDS, LONGEST_PAUSE_SECONDS)
         super().__init__(plan.name, (), place.state / "logs" / f"{plan.name}.log", patience)
@@ -58,7 +59,7 @@ class LaunchedWorker(Worker):
         self.diagnosis = Diagnosis("")
         self.failures = 0  # since it was ready last
         self._place, self._upstream, self._gate = place, upstream, gate
-        self._on_change, self._ports = on_change, ports
+        self._on_change, self._ports, self._clear = on_change, ports, clear
         self._waking: float | None = None
         self._wanted = False
         self._settled = asyncio.Event()
@@ -165,7 +166,7 @@ class LaunchedWorker(Worker):
 
     async def after_end(self) -> None:
         self.port = None
-        await end_adopted()
+        await self._clear()
 
     def _enter(self, state: WorkerState, why: str = "") -> None:
         now = time.time()
@@ -188,6 +189,10 @@ class LaunchedWorker(Worker):
             seen = await self.look()
             idle = idle + 1 if seen and not self.figures.busy else 0
             blind = 0 if seen else blind + 1
+
+
+async def nothing_left() -> None:
+    """Where keepers are not killed."""
 
 
 def _free_port(taken: Collection[int]) -> int:

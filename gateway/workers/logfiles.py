@@ -9,10 +9,13 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
+from gateway.workers.keeper import STARTS
+
 MOST_BYTES = 16 * 1024 * 1024  # of one file
 KEPT = 2  # older parts beside it: coder-0.log.1 is the younger
 READ_BYTES = 256 * 1024
 LINE_CHARACTERS = 400
+_START = f"keeper: {STARTS}"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -32,6 +35,12 @@ def set_aside(path: Path) -> None:
 def tail(path: Path, lines: int, begin: int = 0) -> list[str]:
     """The last lines, of what was written from byte `begin` on, fit to be shown on a terminal. Empty where there are none."""
     return text(path, begin).splitlines()[-lines:]
+
+
+def last_start(path: Path, lines: int) -> list[str]:
+    """The last lines, of what was written since the keeper started the server last."""
+    written = text(path)
+    return written[max(0, written.rfind(_START)) :].strip().splitlines()[-lines:]
 
 
 def text(path: Path, begin: int = 0) -> str:

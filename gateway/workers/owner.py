@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.errors import SettingsError
 from gateway.workers.crew import Crew
+from gateway.workers.launched import nothing_left
 from gateway.workers.launching import DRAIN_SECONDS, Place
 from gateway.workers.protocol import (
     Asked,
@@ -32,7 +33,7 @@ from gateway.workers.protocol import (
     read_asked,
 )
 from gateway.workers.protocol import Crew as Told
-from gateway.workers.remains import adopt, end_marked
+from gateway.workers.remains import end_marked
 from router.errors import RouterError
 from router.experts import ExpertsFile, load_experts
 
@@ -70,9 +71,16 @@ def owned(state: Path) -> Iterator[None]:
 
 
 class Owner:
-    """Runs the crew of one experts.yaml until `down`. `on_change` hears of every change of a worker."""
+    """Runs the crew of one experts.yaml until `down`. `on_change` hears of every change of a worker, `clear` is the crew's."""
 
-    def __init__(self, config: Path, file: ExpertsFile, place: Place, on_change: Callable[[Told], None]) -> None:
+    def __init__(
+        self,
+        config: Path,
+        file: ExpertsFile,
+        place: Place,
+        on_change: Callable[[Told], None] = lambda told: None,
+        clear: Callable[[], Awaitable[None]] = nothing_left,
+    ) -> None:
         self._config, self._on_change = config, on_change
         self._state = place.state
         self._clients: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
@@ -81,11 +89,10 @@ class Owner:
         self._again = False
         self._down = asyncio.Event()
         self._server: asyncio.Server | None = None
-        self.crew = Crew(file, place, self._changed)
+        self.crew = Crew(file, place, self._changed, clear)
 
     async def start(self) -> None:
         """Tidy up after one that was killed, listen, and start the workers in the background. Raises OSError."""
-        adopt()
         _remove_stale(self._state)
         if count := await end_marked(self._state, LEFT_SECONDS):
             log.warning("ended what an earlier owner left", extra={"processes": count})

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.workers.keeper import PR_SET_CHILD_SUBREAPER, descendants, parents, prctl, tidies
@@ -19,13 +19,14 @@ TRACKER_SECONDS = 2.0
 GIVE_UP_SECONDS = 20.0  # what is still there then waits for a device, and ends when that lets it
 
 
-def adopt() -> None:
-    """From now on this process is the parent of what a keeper leaves behind that is killed."""
+def adopting() -> Callable[[], Awaitable[None]]:
+    """From now on this process is the parent of what a keeper leaves that is killed. What this returns ends that: every child
+    of this process that is no keeper, with all below it."""
     prctl(PR_SET_CHILD_SUBREAPER)
+    return _end_adopted
 
 
-async def end_adopted() -> None:
-    """End every child of this process that is no keeper, with all below it."""
+async def _end_adopted() -> None:
     await _end(lambda: [pid for child in _adopted() for pid in (child, *descendants(child))])
 
 

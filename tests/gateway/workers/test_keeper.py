@@ -1,0 +1,174 @@
+"""The keeper, over a fake vLLM: whatever is killed, nothing of the server lives on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from gateway.workers.launching import CREW_VARIABLE
+from gateway.workers.remains import KEEPER
+from tests.fakes.vllm_environment import alive, named, none_alive, notes, soon
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux alone tells of orphans")
+
+
+class Kept:
+    """A keeper with the fake that it keeps."""
+
+    def __init__(self, program: Path, state: Path, grace: float = 30.0, **orders: Any) -> None:
+        self.state, self.record = state, state.parent / "record"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        words = [str(program), "serve", "model", "--served-model-name", "m", "--port", str(self.port)]
+        orders = {"record": str(self.record), **orders}
+        self.log = state.parent / "kept.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-IS", str(KEEPER), str(self.port), str(grace), *words],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                env={**os.environ, CREW_VARIABLE: str(state), "FAKE_VLLM": json.dumps(orders)},
+            )  # fmt: skip
+
+    def ready(self) -> str:
+        """What it announces."""
+        assert self.process.stdout is not None
+        return str(json.loads(self.process.stdout.readline())["url"])
+
+    @property
+    def server(self) -> psutil.Process:
+        return psutil.Process(notes(self.record, "started")[-1]["pid"])
+
+    @property
+    def engine(self) -> psutil.Process:
+        return psutil.Process(notes(self.record, "engines")[-1])
+
+    def close(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture
+def kept(environment: Path, state: Path) -> Iterator[Any]:
+    made: list[Kept] = []
+
+    def make(**orders: Any) -> Kept:
+        made.append(Kept(environment / "bin" / "vllm", state, **orders))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+        one.process.wait(30)
+
+
+def test_it_says_where_the_server_is_once_that_is_healthy(kept: Any) -> None:
+    one = kept(load=0.3)
+    assert one.ready() == f"http://127.0.0.1:{one.port}/v1"
+    assert one.log.read_text().startswith("keeper: starts ")
+    assert len(named(alive(one.state), "keeper.py")) == 1
+    assert soon(lambda: len(alive(one.state)) == 4)  # the keeper, the server, its engine, and the worker of that
+
+
+@pytest.mark.parametrize("how", ["end of input", "SIGTERM", "SIGQUIT"])
+def test_asked_to_end_it_ends_everything_and_leaves_with_0(kept: Any, how: str) -> None:
+    one = kept()
+    one.ready()
+    assert soon(lambda: len(alive(one.state)) == 4)
+    if how == "end of input":
+        one.process.stdin.close()
+    else:
+        one.process.send_signal(signal.Signals[how])
+    assert one.process.wait(20) == 0
+    assert alive(one.state) == []
+    assert ("drained and gone" in one.log.read_text()) == (how != "SIGQUIT")
+
+
+def test_a_server_that_does_not_end_is_killed_after_its_grace(kept: Any) -> None:
+    one = kept(stubborn=True, grace=0.3)
+    one.ready()
+    one.process.send_signal(signal.SIGTERM)
+    assert one.process.wait(20) == 0
+    assert alive(one.state) == []
+    assert "did not end in time" in one.log.read_text()
+
+
+def test_while_it_drains_a_second_word_does_not_wait(kept: Any) -> None:
+    one = kept(stubborn=True)
+    one.ready()
+    one.process.stdin.close()
+    assert one.server.is_running()
+    one.process.send_signal(signal.SIGQUIT)
+    assert one.process.wait(20) == 0
+    assert alive(one.state) == []
+
+
+def test_a_server_that_loads_still_has_to_end_soon(kept: Any) -> None:
+    one = kept(never=True)
+    assert soon(lambda: notes(one.record, "engines"))
+    one.process.stdin.close()
+    assert one.process.wait(20) == 0
+    assert alive(one.state) == []
+
+
+@LINUX
+@pytest.mark.parametrize("who", ["server", "engine"])
+def test_where_a_part_is_killed_the_rest_is_ended_and_that_is_a_death(kept: Any, who: str) -> None:
+    one = kept()
+    one.ready()
+    assert soon(lambda: len(alive(one.state)) == 4)
+    getattr(one, who).kill()
+    assert one.process.wait(20) == 1  # though the server leaves with 0 when its engine is dead
+    assert alive(one.state) == []
+    assert f"ended by itself, with status {-9 if who == 'server' else 0}" in one.log.read_text()
+
+
+@LINUX
+def test_where_the_keeper_is_killed_the_server_goes_with_it(kept: Any) -> None:
+    one = kept(alone=True)
+    one.ready()
+    assert len(alive(one.state)) == 2
+    one.process.kill()
+    one.process.wait(20)
+    assert none_alive(one.state)
+
+
+def test_a_program_that_is_not_there_is_told(state: Path, tmp_path: Path) -> None:
+    one = Kept(tmp_path / "absent", state)
+    assert one.process.wait(20) == 1
+    assert "absent cannot be run: No such file" in one.log.read_text()
+    one.close()
+
+
+@LINUX
+def test_trackers_of_shared_memory_are_left_to_tidy_up(state: Path, tmp_path: Path) -> None:
+    """A segment that a killed server leaves is removed by Python's own tracker, which ends when the server is gone."""
+    program = tmp_path / "server"
+    name = f"moe-test-{os.getpid()}"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import os, time\n"
+        "from multiprocessing.shared_memory import SharedMemory\n"
+        f"memory = SharedMemory({name!r}, create=True, size=64)\n"
+        f"open({str(tmp_path / 'made')!r}, 'w').close()\n"
+        "time.sleep(600)\n"
+    )
+    program.chmod(0o755)
+    one = Kept(program, state)
+    segment = Path("/dev/shm") / name  # noqa: S108 - the name is this test's own
+    assert soon((tmp_path / "made").exists)
+    assert segment.exists()
+    one.process.send_signal(signal.SIGQUIT)
+    assert one.process.wait(20) == 0
+    one.close()
+    assert not segment.exists()
