@@ -59,7 +59,7 @@ def _serve(setup: Setup, news: FileIO, tell: Callable[[Told], None]) -> None:
         spare_collector()
         for listener in sockets:
             listener.listen(settings.backlog)
-        tell(Ready())
+        tell(Ready(state.served.warnings()))
 
     async def follow() -> None:
         reader = asyncio.StreamReader()

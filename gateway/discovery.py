@@ -72,9 +72,14 @@ class Discovery:
         if document is None:
             return  # to be asked again
         self._tries[expert] = MAX_TRIES
-        try:
-            paths = msgspec.json.decode(document, type=_Document).paths
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return
+        paths = read_paths(document) or ()
         if found := frozenset(name for name, path in PATHS.items() if path in paths):
             self._serves.found(expert, found)
+
+
+def read_paths(document: bytes) -> frozenset[str] | None:
+    """The paths of an OpenAPI document, None where it is none that can be read."""
+    try:
+        return frozenset(msgspec.json.decode(document, type=_Document).paths)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

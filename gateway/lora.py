@@ -9,13 +9,11 @@ import logging
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
-from gateway.listing import shown
 from gateway.pool import Pool
 from gateway.replica import Replica, by_server
 from gateway.upstreams.base import Address, FixedAddress, Upstream, UpstreamError
-from gateway.upstreams.sending import refusal, send
+from gateway.upstreams.sending import plain, refusal, send
 from router.experts import Expert, ExpertsFile
 from router.upstream import Adapter
 
@@ -23,7 +21,6 @@ log = logging.getLogger("moe_gateway")
 
 LOAD_SECONDS = 120.0  # it may come from the hub; a worker that takes longer goes on, and is asked again
 UNLOAD_SECONDS = 10.0
-REASON_CHARACTERS = 300
 ROUTES_OFF = (
     "its routes for adapters are off; start the worker with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora"
 )
@@ -42,7 +39,7 @@ async def load(upstream: Upstream, address: Address, adapter: Adapter, in_place:
         return str(error)
     if status == 200 or (status == 400 and b"already been loaded" in content):
         return None
-    return _clean(_reason(status, content, adapter), address)
+    return plain(_reason(status, content, adapter), address)
 
 
 async def unload(upstream: Upstream, address: Address, name: str) -> str | None:
@@ -53,7 +50,7 @@ async def unload(upstream: Upstream, address: Address, name: str) -> str | None:
         return str(error)
     if status == 200 or (status == 404 and refusal(content) is not None):
         return None
-    return _clean(_reason(status, content), address)
+    return plain(_reason(status, content), address)
 
 
 def leftovers(pool: Pool, newest: ExpertsFile) -> Iterator[Replica]:
@@ -113,11 +110,3 @@ def _reason(status: int, content: bytes, adapter: Adapter | None = None) -> str:
         return f"there is no adapter at {adapter.path} on its machine"
     inner = _INNER.search(message)
     return inner[1] if inner else message
-
-
-def _clean(reason: str, address: Address) -> str:
-    parts = urlsplit(address.url or "")
-    for secret in (address.api_key, parts.netloc, parts.hostname):
-        if secret:
-            reason = reason.replace(secret, "…")
-    return shown(reason, REASON_CHARACTERS)

@@ -37,7 +37,9 @@ class News(msgspec.Struct):
 
 
 class Ready(msgspec.Struct, tag="ready"):
-    """A process serves."""
+    """A process serves; how the experts' servers are not as experts.yaml says, a line each."""
+
+    warnings: list[str] = []
 
 
 class Hung(msgspec.Struct, tag="hung"):

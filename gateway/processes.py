@@ -34,7 +34,7 @@ STEADY_SECONDS = 60.0  # a process that lived so long is replaced without a paus
 LOOK_SECONDS = 0.1
 MARGIN_SECONDS = 10.0  # beyond its time to drain, until a process is killed
 
-Announce = Callable[[Settings, ExpertsFile, float], None]
+Announce = Callable[[Settings, ExpertsFile, float, Sequence[str]], None]
 
 
 def supervise(settings: Settings, file: ExpertsFile, sockets: Sequence[socket.socket], announce: Announce) -> None:
@@ -46,7 +46,7 @@ def supervise(settings: Settings, file: ExpertsFile, sockets: Sequence[socket.so
     with metricfiles.fresh_folder(settings.state) as folder:
         family = Family(named(settings, sockets), settings.config.read_text("utf-8"), sockets, folder, _workers(file))
         try:
-            asyncio.run(family.run(lambda seconds: announce(family.settings, file, seconds)))
+            asyncio.run(family.run(lambda *said: announce(family.settings, file, *said)))
         except ProcessError as error:
             sys.exit(error.status if error.status in (1, 2) else 1)
 
@@ -109,12 +109,14 @@ class Family:
         self._experts, self._sockets, self._folder = experts, sockets, folder
         self._workers: dict[str, Worker] = {name: embedded_worker(settings.state) for name in workers}
         self._children: dict[int, Child] = {}
+        self._warnings: dict[str, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._signals = 0
         self._signalled = asyncio.Event()
 
-    async def run(self, on_ready: Callable[[float], None]) -> None:
-        """Until a signal. `on_ready` is told the seconds that it took. Raises WorkerError, ProcessError."""
+    async def run(self, on_ready: Callable[[float, Sequence[str]], None]) -> None:
+        """Until a signal. `on_ready` is told the seconds that it took, and how the experts' servers are not as the file says.
+        Raises WorkerError, ProcessError."""
         began = time.perf_counter()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
@@ -125,7 +127,7 @@ class Family:
             await asyncio.wait({starting, signalled}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                on_ready(time.perf_counter() - began)
+                on_ready(time.perf_counter() - began, list(self._warnings))
                 await signalled
         finally:
             starting.cancel()
@@ -195,6 +197,7 @@ class Family:
         async for text in child.process.stdout:
             told = read(text, Told)
             if isinstance(told, Ready):
+                self._warnings |= dict.fromkeys(told.warnings)
                 child.ready.set()
             elif isinstance(told, Reloaded):
                 self._on_reloaded(child, told.digest)

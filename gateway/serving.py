@@ -34,13 +34,14 @@ CUT_SECONDS = 1.0  # for the books of requests that were cut off
 LOOK_SECONDS = 0.05
 COLLECT_EVERY = 20_000  # objects more than before: those of a thousand requests or so
 
-Announce = Callable[[Settings, ExpertsFile, float], None]
+Announce = Callable[[Settings, ExpertsFile, float, Sequence[str]], None]
 
 
 def run(
     settings: Settings, file: ExpertsFile, sockets: Sequence[socket.socket], progress: Progress, announce: Announce
 ) -> None:
-    """Serve until a signal ends it. `announce` is told the settings, the experts and the seconds it took to be ready.
+    """Serve until a signal ends it. `announce` is told the settings, the experts, the seconds it took to be ready, and how the
+    experts' servers are not as the file says.
 
     Raises SettingsError, WorkerError and what load_or_train raises, before anything was served.
     """
@@ -55,7 +56,7 @@ def run(
         spare_collector()
         for listener in sockets:
             listener.listen(settings.backlog)  # before the address is told, so that the first to try it is heard
-        announce(settings, file, time.perf_counter() - began)
+        announce(settings, file, time.perf_counter() - began, state.served.warnings())
 
     logs.configure()
     Server(create_app(settings, router, on_ready=on_ready), settings, tls).serve_on(sockets)

@@ -161,8 +161,15 @@ def _check_tls(settings: Settings) -> None:
         fail(str(error), CALLED_WRONGLY)
 
 
-def _banner(settings: Settings, file: ExpertsFile, seconds: float, states: Mapping[str, Sequence[WorkerState]]) -> None:
-    """One screen: where it listens, who answers, what to try. `states` has those of the workers of experts that launch some."""
+def _banner(
+    settings: Settings,
+    file: ExpertsFile,
+    seconds: float,
+    warnings: Sequence[str],
+    states: Mapping[str, Sequence[WorkerState]],
+) -> None:
+    """One screen: where it listens, who answers, what to try. `warnings` say how servers are not as the file says; `states` has
+    those of the workers of experts that launch some."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{'https' if settings.tls_cert else 'http'}://{host}:{settings.port}"
     place = f"{address}/v1" if settings.uds is None else f"{settings.uds}"
@@ -176,6 +183,8 @@ def _banner(settings: Settings, file: ExpertsFile, seconds: float, states: Mappi
         domains = ", ".join(f"{d} {q:g}" for d, q in expert.domains.items())
         table.add_row(name, domains, escape(expert.upstream_model), _served_by(name, expert, states))
     out.print(table, highlight=False)
+    for warning in warnings:
+        out.print(f"[red]not as the file says:[/red] {escape(warning)}", highlight=False, soft_wrap=True)
     if any(expert.stand_in for expert in file.experts.values()):
         out.print(
             "\n[yellow]Stand-ins are one small embedded model: fit to try the gateway, not to judge its answers by.\n"

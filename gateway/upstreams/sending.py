@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -13,6 +14,7 @@ from gateway.upstreams.base import Address, Upstream, UpstreamError
 from router.experts import Timeouts
 
 ANSWER_BYTES = 64 * 1024
+SHOWN_CHARACTERS = 300
 
 
 class _Error(msgspec.Struct):
@@ -50,3 +52,13 @@ def refusal(content: bytes) -> str | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return error if isinstance(error, str) else error.message
+
+
+def plain(text: str, address: Address) -> str:
+    """What a server wrote, fit for a log or a terminal: short, printable, and without the key and the address that it has."""
+    parts = urlsplit(address.url or "")
+    for secret in (address.api_key, parts.netloc, parts.hostname):
+        if secret:
+            text = text.replace(secret, "…")
+    text = "".join(c if c.isprintable() else "\ufffd" for c in text[: SHOWN_CHARACTERS + 1])
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
