@@ -43,7 +43,8 @@ def _tables(catalog: Catalog) -> Iterator[str]:
     for part, title in (("families", "family"), ("licences", "licence"), ("tasks", "task")):
         yield from (f"| {title} | models | " + " | ".join(LEVELS) + " |", "|---|" + "---:|" * (1 + len(LEVELS)))
         for name, row in (found[part] | (found["all"] if part == "families" else {})).items():
-            yield f"| {name} | " + " | ".join(str(n or "·") for n in row.values()) + " |"
+            if row["models"]:
+                yield f"| {name} | " + " | ".join(str(n or "·") for n in row.values()) + " |"
         yield ""
     answers = ("yes", "partly", "no", "unknown")
     yield from ("| criterion | " + " | ".join(answers) + " |", "|---|" + "---:|" * len(answers))

@@ -13,7 +13,10 @@ from router.experts import ExpertsFile
 
 WIDE = 110  # characters of a line of comment
 _PLAIN = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._/=+:-]*")
-_NOT_PLAIN = re.compile(r"(?i)(true|false|null|yes|no|on|off|-|---|[-+.0-9_e:]+)")  # what YAML might not read as text
+_NOT_TEXT = re.compile(
+    r"(?i)(true|false|null|yes|no|on|off|-+|[-+.0-9_e:]+|[-+]?0[xob][0-9a-f_]+)"
+)  # nor might be, to YAML
+_NUMBER = re.compile(r"0|[1-9][0-9]*")  # is read back as the same text
 
 
 def expert_lines(expert: str, fit: Fit, file: ExpertsFile, url: str | None, quantised: str | None = None) -> list[str]:
@@ -98,6 +101,6 @@ def _list(words: Sequence[str]) -> str:
 
 def _scalar(word: str) -> str:
     """As YAML has it: bare where that can only be read as this text, else in quotes."""
-    if _PLAIN.fullmatch(word) and not word.endswith(":") and not (_NOT_PLAIN.fullmatch(word) and not word.isdigit()):
+    if _NUMBER.fullmatch(word) or (_PLAIN.fullmatch(word) and not word.endswith(":") and not _NOT_TEXT.fullmatch(word)):
         return word
     return json.dumps(word)

@@ -153,7 +153,7 @@ def picture(
     for dot, box in sorted(zip(dots, boxes, strict=True), key=lambda one: one[0].strong):
         number = families.index(dot.family)
         parts.append(mark(looks[dot.family], f"m{number}{' pale' if dot.faint else ''}", *dot.place, dot.about))
-        kind = f"t{number}{' best' if dot.strong else ''}{' faint' if dot.faint else ''}"
+        kind = f"t{number}{' best' if dot.strong else ''}{' dim' if dot.faint else ''}"
         parts.append(text(box.left + 1, box.bottom - 3.5, dot.label, kind))
     parts += [text(frame.left, 20, title, "title"), *_legend(families, looks, frame)]
     size = f'viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{cleaned(title)}"'
@@ -205,8 +205,8 @@ def _style(looks: Sequence[Look]) -> str:
         ".page{fill:#fff}.grid{stroke:#e2e6eb}.lead{stroke:#9aa4b2;stroke-width:.8}polyline{fill:none}"
         ".front{stroke:#1b1f24;stroke-width:1.3;stroke-dasharray:5 4;opacity:.55}.join{stroke-width:1.6;opacity:.7}"
         f"polygon,circle{{stroke:#fff;stroke-width:.8}}{coloured([look.light for look in looks])}"
-        "text.faint{fill:#6b7280}.pale{opacity:.5}"
+        "text.dim{fill:#6b7280}.pale{opacity:.5}"
         "@media(prefers-color-scheme:dark){text{fill:#e8eaed}.tick,.key{fill:#a2abb8}.page{fill:#14171b}.grid{stroke:#2b3037}"
         f".front{{stroke:#e8eaed}}polygon,circle{{stroke:#14171b}}{coloured([look.dark for look in looks])}"
-        "text.faint{fill:#98a1ae}}"
+        "text.dim{fill:#98a1ae}}"
     )
