@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.upstreams.litellm.library import Library, library
-from tests.fakes.upstream import Behaviour, FakeServer, chunk, streams, usage_chunk, well
+from tests.fakes.upstream import PATIENCE, Behaviour, FakeServer, chunk, streams, usage_chunk, well
 
 CLAUDE_USAGE = {"input_tokens": 8, "output_tokens": 4, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 0}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
@@ -72,13 +72,13 @@ def fake_provider(behaviour: Behaviour = well) -> Iterator[FakeProvider]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    runner = asyncio.run_coroutine_threadsafe(begin(), loop).result(5)
+    runner = asyncio.run_coroutine_threadsafe(begin(), loop).result(PATIENCE)
     try:
         yield provider
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(PATIENCE)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        thread.join(PATIENCE)
         loop.close()
 
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tests.fakes.upstream import PATIENCE
+
 Then = Literal["keep", "close", "cut", "hang"]
 END = b"0\r\n\r\n"  # of a chunked body
 TLS_HELLO = b"\x16"
@@ -63,7 +65,7 @@ class RawServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def until(self, state: Callable[[RawServer], bool], seconds: float = 5.0) -> bool:
+    def until(self, state: Callable[[RawServer], bool], seconds: float = PATIENCE) -> bool:
         """Whether it comes to that within `seconds`."""
         end = time.monotonic() + seconds
         while not state(self) and time.monotonic() < end:
@@ -71,15 +73,20 @@ class RawServer:
         return state(self)
 
 
-def sends(*pieces: bytes | float, then: Then = "close") -> RawBehaviour:
+Wait = Callable[[], Awaitable[None]]
+
+
+def sends(*pieces: bytes | float | Wait, then: Then = "close") -> RawBehaviour:
     """Sends the pieces, a number being a pause in seconds, and then keeps, closes, cuts or holds the connection open."""
 
     async def behave(call: Call) -> Then:
         for piece in pieces:
             if isinstance(piece, bytes):
                 await call.send(piece)
-            else:
+            elif isinstance(piece, float):
                 await asyncio.sleep(piece)
+            else:
+                await piece()
         return then
 
     return behave
@@ -129,9 +136,9 @@ def raw_server(behaviour: RawBehaviour, tls: ssl.SSLContext | None = None) -> It
     try:
         yield server
     finally:
-        asyncio.run_coroutine_threadsafe(_end(listener), loop).result(5)
+        asyncio.run_coroutine_threadsafe(_end(listener), loop).result(PATIENCE)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        thread.join(PATIENCE)
         loop.close()
 
 

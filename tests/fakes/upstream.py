@@ -15,6 +15,7 @@ from aiohttp import web
 
 Behaviour = Callable[["FakeServer", web.Request, Mapping[str, Any]], Awaitable[web.StreamResponse]]
 WORDS = ["Hel", "lo ", "wör", "ld"]
+PATIENCE = 30.0  # seconds for what comes at once, on whatever machine
 USAGE = {"prompt_tokens": 11, "completion_tokens": 4, "total_tokens": 15, "prompt_tokens_details": {"cached_tokens": 3}}
 
 
@@ -29,20 +30,21 @@ class FakeServer:
     open: int = 0
     healthy: bool = True
     hang_health: bool = False
+    hanging: int = 0  # probes that hang
     metrics: str | None = None  # what GET /metrics tells; 404 where it is None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def wait_until_idle(self, seconds: float = 5.0) -> bool:
+    def wait_until_idle(self, seconds: float = PATIENCE) -> bool:
         """Whether every answer was ended within `seconds`."""
         until = time.monotonic() + seconds
         while self.open and time.monotonic() < until:
             time.sleep(0.01)
         return self.open == 0
 
-    def wait_until_asked(self, seconds: float = 5.0) -> bool:
+    def wait_until_asked(self, seconds: float = PATIENCE) -> bool:
         until = time.monotonic() + seconds
         while not self.open and time.monotonic() < until:
             time.sleep(0.01)
@@ -142,6 +144,7 @@ def fake_server(behaviour: Behaviour = well) -> Iterator[FakeServer]:
 
     async def health(request: web.Request) -> web.StreamResponse:
         if server.hang_health:
+            server.hanging += 1
             await asyncio.sleep(60)
         return web.Response(status=200 if server.healthy else 503)
 
@@ -167,7 +170,7 @@ def fake_server(behaviour: Behaviour = well) -> Iterator[FakeServer]:
     try:
         yield server
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(PATIENCE)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        thread.join(PATIENCE)
         loop.close()

@@ -25,9 +25,11 @@ from gateway.state import GatewayState
 from router.artifact import PACKAGED, Artifact, load_artifact
 from router.experts import parse_experts
 from router.routing import Router
-from tests.fakes.upstream import FakeServer, fake_server
+from tests.fakes.upstream import PATIENCE, FakeServer, fake_server
 
 ROOT = Path(__file__).parents[2]
+PATIENT = "{connect: 60s, first_byte: 60s, idle: 60s, total: 100s}"  # more than any test waits for anything
+STARTING = 90.0  # seconds for a gateway to start, its engine included
 
 
 @dataclass
@@ -43,8 +45,8 @@ class Running:
         return metric(httpx.get(f"{self.url}/metrics").text, name, **labels)
 
     def settled(self, name: str, value: float, **labels: str) -> bool:
-        """Whether the metric comes to `value` within a few seconds: books are closed just after the last byte."""
-        until = time.monotonic() + 5
+        """Whether the metric comes to `value`: books are closed just after the last byte."""
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             if self.metric(name, **labels) == value:
                 return True
@@ -90,14 +92,15 @@ def _threaded(settings: Settings, router: Router) -> Iterator[Running]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            until = time.monotonic() + 10
+            until = time.monotonic() + STARTING
             while not server.started and thread.is_alive() and time.monotonic() < until:
                 time.sleep(0.01)
             assert server.started
             yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", app.state.gateway, server)
         finally:
             server.drain()
-            thread.join(10)
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def servers() -> Iterator[list[FakeServer]]:
         yield [stack.enter_context(fake_server()) for _ in range(3)]
 
 
-def experts_yaml(*servers: FakeServer, extra: str = "", expert_extra: str = "") -> str:
+def experts_yaml(*servers: FakeServer, extra: str = "", expert_extra: str = "", timeouts: str = PATIENT) -> str:
     """Experts one, two, three over the given servers; all of the same quality in every domain, tried in that order."""
     names = ("one", "two", "three")
     parts = ["version: 1", extra, "experts:"]
@@ -117,7 +120,7 @@ def experts_yaml(*servers: FakeServer, extra: str = "", expert_extra: str = "") 
         parts.append("    domains: {code: 0.5, math: 0.5, bio: 0.5, general: 0.5}")
         parts.append(f"    upstream: {{vllm: [{server.url}]}}")
         parts.append("    price: {input: 1.0, cached_input: 0.5, output: 2.0}")
-        parts.append("    timeouts: {connect: 1s, first_byte: 1s, idle: 1s, total: 5s}")
+        parts.append(f"    timeouts: {timeouts}")
         parts.append(expert_extra)
         others = [other for other in names[: len(servers)] if other != name]
         parts.append(f"    fallbacks: [{', '.join(others)}]")
@@ -142,7 +145,7 @@ class Command:
 
 @contextmanager
 def serve(
-    *arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None = None, patience: float = 90.0
+    *arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None = None, patience: float = STARTING
 ) -> Iterator[Command]:
     """Start the command, wait until it says its address, within `patience` seconds, stop it at the end."""
     command = [sys.executable, "-m", "gateway.cli", "serve", "--port", "0", *arguments]
@@ -179,7 +182,7 @@ def serve(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        reader.join(5)
+        reader.join(PATIENCE)
         assert process.stdout is not None
         process.stdout.close()
 

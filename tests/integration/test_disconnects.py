@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.fakes.upstream import Behaviour, FakeServer, chunk, endless, silent, streams, usage_chunk
+from tests.fakes.upstream import PATIENCE, Behaviour, FakeServer, chunk, endless, silent, streams, usage_chunk
 from tests.integration.conftest import Running, Start, experts_yaml
 
 
@@ -18,7 +18,7 @@ def connect(gateway: Running, stream: bool) -> socket.socket:
         {"model": "one", "stream": stream, "messages": [{"role": "user", "content": "Tell me a story"}]}
     ).encode()
     host, port = gateway.url.removeprefix("http://").split(":")
-    client = socket.create_connection((host, int(port)), timeout=10)
+    client = socket.create_connection((host, int(port)), timeout=PATIENCE)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
     client.sendall(head.encode() + body)
     return client
@@ -33,13 +33,13 @@ def test_a_client_that_leaves_frees_the_expert(
     start: Start, servers: list[FakeServer], behaviour: Behaviour, stream: bool, phase: str
 ) -> None:
     servers[0].behaviour = behaviour
-    gateway = start(
-        experts_yaml(*servers[:2]).replace("first_byte: 1s", "first_byte: 1h").replace("total: 5s", "total: 1h")
-    )
+    gateway = start(experts_yaml(*servers[:2]))
     client = connect(gateway, stream)
     assert servers[0].wait_until_asked()
     if phase == "streaming":
-        assert b"on and on" in b"".join(client.recv(4096) for _ in range(3))
+        received = b""
+        while b"on and on" not in received:
+            received += client.recv(4096)
     client.close()
     assert servers[0].wait_until_idle()
     assert gateway.settled("moe_client_disconnects_total", 1, endpoint="chat.completions", phase=phase)
@@ -53,7 +53,7 @@ def test_a_client_that_leaves_frees_the_expert(
 def test_a_client_that_leaves_with_the_whole_answer_is_no_disconnect(start: Start, servers: list[FakeServer]) -> None:
     events = (chunk({"content": "all of it"}), chunk({}, "stop"), usage_chunk(), b"data: [DONE]\n\n")
     servers[0].behaviour = streams(*events, then="hang")
-    gateway = start(experts_yaml(servers[0]).replace("idle: 1s", "idle: 1h").replace("total: 5s", "total: 1h"))
+    gateway = start(experts_yaml(servers[0]))
     client = connect(gateway, stream=True)
     received = b""
     while b"[DONE]" not in received:
@@ -71,7 +71,7 @@ def test_a_client_that_leaves_while_it_sends_its_body_is_counted_and_asks_nobody
 ) -> None:
     gateway = start(experts_yaml(servers[0]))
     host, port = gateway.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as client:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
         client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
         time.sleep(0.1)
     assert gateway.settled("moe_client_disconnects_total", 1, phase="routing")
@@ -101,8 +101,11 @@ def test_a_slow_reader_holds_back_the_expert_and_the_gateway_does_not_hoard(
     before = psutil.Process().memory_info().rss
     client = connect(gateway, stream=True)
     assert servers[0].wait_until_asked()
-    time.sleep(1.0)
-    assert sent < 100_000_000
+    before_that = -1
+    while sent > before_that:  # until nothing more was taken from it for a while
+        before_that = sent
+        time.sleep(0.5)
+    assert 0 < sent < 100_000_000
     assert psutil.Process().memory_info().rss - before < 100_000_000
     client.close()
     assert servers[0].wait_until_idle()

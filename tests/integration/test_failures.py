@@ -14,7 +14,7 @@ from router.routing import Router
 from tests.integration.conftest import _threaded
 from tests.integration.failures.checks import Case
 from tests.integration.failures.endpoints import ENDPOINTS
-from tests.integration.failures.plays import ELSEWHERE, PLAYS, plays_of
+from tests.integration.failures.plays import ELSEWHERE, HEARD, PLAYS, plays_of
 from tests.integration.failures.scenes import SCENES
 from tests.integration.failures.stage import LONG_SECONDS, Stage, dead_ends, experts_yaml, servers
 from tests.integration.failures.table import rows
@@ -32,10 +32,9 @@ def gateway_stage(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) 
         state = tmp_path_factory.mktemp("state")
         settings = Settings(health_interval=3600.0, client_seconds=1.0, state=state)
         # One client: to make one takes longer than most rows.
-        with _threaded(settings, router) as gateway, httpx.Client(timeout=30) as client:
-            stage = Stage(gateway, raw, good, client, artifact)
-            stage.probed()
-            yield stage
+        told = {"response": [lambda _: HEARD.set()]}
+        with _threaded(settings, router) as gateway, httpx.Client(timeout=2 * LONG_SECONDS, event_hooks=told) as client:
+            yield Stage(gateway, raw, good, client, artifact)
 
 
 @pytest.fixture

@@ -8,19 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from statistics import median
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
+from gateway.health import JITTER
 from tests.fakes.dialects import CHAT, TEXT, event
 from tests.fakes.raw import END, RawBehaviour, RawServer, piece, raw_server, sends, stream_head, whole
-from tests.fakes.upstream import USAGE, FakeServer
-from tests.integration.conftest import Running, Start
+from tests.fakes.upstream import PATIENCE, USAGE, FakeServer
+from tests.integration.conftest import PATIENT, Running, Start
 from tests.integration.failures.endpoints import HELLO
-from tests.integration.failures.stage import PATIENT, dead_ends, expert_lines
+from tests.integration.failures.stage import dead_ends, expert_lines
 
 WELL = sends(whole(CHAT.whole), then="keep")
 HANGS = sends(then="hang")
@@ -46,7 +46,7 @@ def send(gateway: Running, **body: Any) -> socket.socket:
     """Ask, and return the open socket."""
     content = json.dumps({"model": "one", "messages": HELLO, **body}).encode()
     host, port = gateway.url.removeprefix("http://").split(":")
-    client = socket.create_connection((host, int(port)), timeout=20)
+    client = socket.create_connection((host, int(port)), timeout=PATIENCE)
     client.sendall(f"POST {CHAT.path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content)
     return client
 
@@ -56,8 +56,7 @@ def test_a_client_that_leaves_while_the_connection_is_still_made_leaves_nothing_
     start: Start, stream: bool
 ) -> None:
     with dead_ends() as (_, deaf):
-        text = experts(one=f"http://127.0.0.1:{deaf}/v1").replace("connect: 5s", "connect: 1h")
-        gateway = start(text.replace("first_byte: 10s", "first_byte: 1h").replace("total: 20s", "total: 1h"))
+        gateway = start(experts(one=f"http://127.0.0.1:{deaf}/v1"))
         gateway.state.pool.replicas["one"][0].up = None  # it cannot be probed either
         with send(gateway, stream=stream):
             assert gateway.settled("moe_requests_in_flight", 1)
@@ -76,7 +75,7 @@ SPEAKS = sends(stream_head(), piece(CHAT.begin + CHAT.half), then="hang")
 def test_a_client_that_leaves_frees_the_expert_within_a_tenth_of_a_second(
     start: Start, raw: RawServer, behaviour: RawBehaviour, stream: bool, heard: bytes
 ) -> None:
-    """The median of some: one of them may meet a busy machine."""
+    """Three of nine at least: the others may meet a busy machine. One that asked once a second would pass one time in twenty."""
     raw.behaviour = behaviour
     gateway = start(experts(one=raw.url))
     seconds = []
@@ -89,7 +88,7 @@ def test_a_client_that_leaves_frees_the_expert_within_a_tenth_of_a_second(
             began = time.monotonic()
         assert raw.until(lambda server: server.held == 0)
         seconds.append(time.monotonic() - began)
-    assert median(seconds) < 0.1
+    assert sorted(seconds)[2] < 0.1
 
 
 def test_usage_told_on_every_chunk_is_counted_once(start: Start, raw: RawServer) -> None:
@@ -108,14 +107,13 @@ def test_a_replica_that_hangs_stalls_no_other(start: Start, raw: RawServer, serv
     gateway = start(experts(one=raw.url, two=servers[0].url))
     hanging = [send(gateway) for _ in range(120)]
     try:
-        assert raw.until(lambda server: server.held == 120, seconds=20)
-        began = time.monotonic()
+        assert raw.until(lambda server: server.held == 120)
         assert ask(gateway, model="two").status_code == 200
-        assert time.monotonic() - began < 5  # the others hang for 20 s
+        assert raw.held == 120  # the others hang on
     finally:
         for client in hanging:
             client.close()
-    assert raw.until(lambda server: server.held == 0, seconds=20)
+    assert raw.until(lambda server: server.held == 0)
 
 
 def test_a_connection_that_vllm_may_be_closing_is_not_used_again(start: Start, raw: RawServer) -> None:
@@ -130,10 +128,11 @@ def test_a_connection_that_vllm_may_be_closing_is_not_used_again(start: Start, r
 
 def test_a_replicas_health_is_asked_cheaply_and_by_one_loop(start: Start, raw: RawServer) -> None:
     start(experts(one=raw.url, two=raw.url.replace("127.0.0.1", "localhost")), health_interval=0.2)
-    before = raw.probes.count("/health")
-    time.sleep(1.0)
+    began, before = time.monotonic(), raw.probes.count("/health")
+    assert raw.until(lambda server: server.probes.count("/health") >= before + 16)
     asked = raw.probes.count("/health") - before
-    assert 2 <= asked <= 2 * 7  # two addresses, five rounds; another loop would make it twenty
+    rounds = (time.monotonic() - began) / (0.2 * (1 - JITTER)) + 1
+    assert asked <= 2 * rounds  # of two addresses; another loop would ask twice as often
     assert raw.calls == []  # no completion, which would cost
 
 

@@ -13,17 +13,17 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes.upstream import WORDS, FakeServer, chunk, status, streams
+from tests.fakes.upstream import PATIENCE, WORDS, FakeServer, chunk, status, streams
 from tests.integration.conftest import Start, experts_yaml, serve
 
 
 def ask(url: str, **body: Any) -> httpx.Response:
     request = {"model": "one", "messages": [{"role": "user", "content": "hello"}], **body}
-    return httpx.post(f"{url}/v1/chat/completions", json=request, timeout=20)
+    return httpx.post(f"{url}/v1/chat/completions", json=request, timeout=PATIENCE)
 
 
 def reloaded(url: str) -> httpx.Response:
-    return httpx.post(f"{url}/admin/reload", timeout=30)
+    return httpx.post(f"{url}/admin/reload", timeout=PATIENCE)
 
 
 def test_what_is_in_flight_ends_on_what_it_began_with(start: Start, servers: list[FakeServer], tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_sighup_reloads_the_command(servers: list[FakeServer], tmp_path: Path) -
         assert ask(command.url).headers["x-moe-expert"] == "one"
         config.write_text(experts_yaml(*servers[:2]), "utf-8")
         command.process.send_signal(signal.SIGHUP)
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while ask(command.url, model="two").status_code != 200:
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -115,7 +115,7 @@ def test_a_request_whose_body_arrives_after_a_reload_is_served_by_the_new_file(
     gateway = start(config.read_text("utf-8"), config=config)
     body = json.dumps({"model": "one", "messages": [{"role": "user", "content": "hi"}]}).encode()
     host, port = gateway.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as client:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body[:10])
         config.write_text(experts_yaml(servers[1]), "utf-8")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -15,8 +16,9 @@ import pytest
 from aiohttp import web
 
 from gateway.replica import FAILURES_TO_OPEN
-from tests.fakes.upstream import Behaviour, FakeServer, fake_server, status, well
+from tests.fakes.upstream import PATIENCE, Behaviour, FakeServer, fake_server, status, well
 from tests.integration.conftest import Running, Start
+from tests.integration.test_disconnects import connect
 
 DRAINING = {"error": {"message": "cannot schedule new futures after shutdown", "type": "x", "param": None, "code": 500}}
 BUSY = {"error": {"message": "The engine is currently busy and cannot accept new requests.", "code": 503}}
@@ -33,7 +35,7 @@ def one_expert(*servers: FakeServer, extra: str = "") -> str:
 @pytest.fixture(scope="module", autouse=True)
 def client() -> Iterator[httpx.Client]:
     """What `ask` asks with: a client for each question would take longer than the answer."""
-    with httpx.Client(timeout=20) as made:
+    with httpx.Client(timeout=2 * PATIENCE) as made:
         clients.append(made)
         yield made
     clients.clear()
@@ -60,21 +62,27 @@ def replicas(gateway: Running) -> list[dict[str, Any]]:
     return described
 
 
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
-def after(seconds: float) -> Behaviour:
-    """Answers well, but late."""
+def stop_clocks(gateway: Running) -> None:
+    """The replicas' time stands still: nothing cools down or grows stale however long the test takes."""
+    now = time.monotonic()
+    for replica in gateway.state.pool.all():
+        replica.clock = lambda: now
 
-    async def answer(server: FakeServer, request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
-        await asyncio.sleep(seconds)
-        return await well(server, request, body)
 
-    return answer
+@contextmanager
+def opened(gate: threading.Event) -> Iterator[None]:
+    """The gate is open in the end, however the test goes: nobody waits behind it for ever."""
+    try:
+        yield
+    finally:
+        gate.set()
 
 
 def behind(gate: threading.Event) -> Behaviour:
@@ -93,6 +101,7 @@ def test_a_server_that_others_keep_busy_is_spared_while_it_says_so(start: Start,
     busy.metrics = 'vllm:num_requests_running{engine="0"} 30\nvllm:num_requests_running{engine="1"} 30\n'
     idle.metrics = 'vllm:num_requests_running{engine="0"} 1\n'
     gateway = start(one_expert(busy, idle), health_interval=0.1)
+    stop_clocks(gateway)
     for i in range(12):
         assert ask(gateway, f"question {i}").status_code == 200
     assert (len(busy.requests), len(idle.requests)) == (0, 12)
@@ -138,6 +147,7 @@ def test_a_worker_that_drains_is_left_alone_after_one_refusal_and_is_back_when_a
 ) -> None:
     draining, other, _ = servers
     gateway = start(one_expert(draining, other, extra="    affinity: none\n"), health_interval=0.1)
+    stop_clocks(gateway)
     draining.behaviour = status(500, DRAINING)
     for _ in range(8):
         assert ask(gateway).status_code == 200
@@ -162,6 +172,7 @@ def test_a_worker_that_was_replaced_between_two_probes_is_noticed_by_its_start(
     draining, other, _ = servers
     draining.metrics = "vllm:num_requests_running 0\nprocess_start_time_seconds 1000\n"
     gateway = start(one_expert(draining, other, extra="    affinity: none\n"), health_interval=0.1)
+    stop_clocks(gateway)
     draining.behaviour = status(500, DRAINING)
     assert {ask(gateway).status_code for _ in range(4)} == {200}
     assert replicas(gateway)[0]["state"] == "draining"
@@ -173,10 +184,16 @@ def test_a_worker_that_was_replaced_between_two_probes_is_noticed_by_its_start(
 def test_a_worker_that_is_full_is_not_blamed(start: Start, servers: list[FakeServer]) -> None:
     full, other, _ = servers
     gateway = start(one_expert(full, other, extra="    affinity: none\n"))
+    stop_clocks(gateway)
     full.behaviour = status(503, BUSY)
     for _ in range(12):
         assert ask(gateway).status_code == 200
-    assert 1 <= len(full.requests) < 6  # spared for a second each time, not for good
+    assert len(full.requests) == 1
+    replica = gateway.state.pool.replicas["one"][0]
+    replica.busy_until = replica.clock()  # as if that were over
+    for _ in range(2):
+        assert ask(gateway).status_code == 200
+    assert len(full.requests) == 2  # it is spared for a while, not for good
     told = replicas(gateway)[0]
     assert (told["state"], told["failures"]) == ("up", 0)
 
@@ -185,18 +202,22 @@ def test_after_the_cool_down_one_request_goes_ahead_and_the_others_elsewhere(
     start: Start, servers: list[FakeServer]
 ) -> None:
     failing, other, _ = servers
-    gateway = start(one_expert(failing, other, extra="    affinity: none\n"))
+    gateway, gate = start(one_expert(failing, other, extra="    affinity: none\n")), threading.Event()
+    stop_clocks(gateway)
     failing.behaviour = status(500)
     while len(failing.requests) < FAILURES_TO_OPEN:
         assert ask(gateway).status_code == 200
     replica = gateway.state.pool.replicas["one"][0]
     assert replicas(gateway)[0]["state"] == "ejected"
-    failing.behaviour = after(0.5)
+    failing.behaviour = behind(gate)
     replica.open_until = replica.clock()  # as if the cool-down were over
     assert replicas(gateway)[0]["state"] == "half_open"
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: ask(gateway), range(6)))
-    assert [answer.status_code for answer in answers] == [200] * 6
+    asked = len(other.requests)
+    with ThreadPoolExecutor(6) as pool, opened(gate):
+        answers = [pool.submit(ask, gateway) for _ in range(6)]
+        until(lambda: len(other.requests) == asked + 5)
+        gate.set()
+        assert [answer.result().status_code for answer in answers] == [200] * 6
     assert len(failing.requests) == FAILURES_TO_OPEN + 1
     assert (replicas(gateway)[0]["state"], replica.failures) == ("up", 0)
 
@@ -208,7 +229,7 @@ def test_requests_beyond_the_caps_wait_in_order_and_beyond_the_queue_are_told_wh
     server.behaviour = behind(gate)
     gateway = start(one_expert(server, extra="    max_in_flight: 1\n    queue: {length: 2, wait: 60s}\n"))
     answers: list[Future[httpx.Response]] = []
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool, opened(gate):
         for i in range(3):
             answers.append(pool.submit(ask, gateway, f"number {i}"))
             until(lambda i=i: len(server.requests) == 1 and gateway.state.pool.queued("one") == i)  # type: ignore[misc]
@@ -228,44 +249,54 @@ def test_requests_beyond_the_caps_wait_in_order_and_beyond_the_queue_are_told_wh
 
 
 def test_a_wait_that_expires_is_a_503_that_says_when_to_come_again(start: Start, servers: list[FakeServer]) -> None:
-    server = servers[0]
-    server.behaviour = after(2)
+    server, gate = servers[0], threading.Event()
+    server.behaviour = behind(gate)
     gateway = start(one_expert(server, extra="    max_in_flight: 1\n    queue: {length: 5, wait: 0.2s}\n"))
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, opened(gate):
         first = pool.submit(ask, gateway)
         assert server.wait_until_asked()
         late = ask(gateway)
         assert late.status_code == 503
         assert int(late.headers["retry-after"]) >= 1
+        gate.set()
         assert first.result().status_code == 200
     assert len(server.requests) == 1
     assert gateway.metric("moe_queue_refused_total", expert="one", reason="expired") == 1
 
 
 def test_who_leaves_the_queue_takes_nothing_along(start: Start, servers: list[FakeServer]) -> None:
-    server = servers[0]
-    server.behaviour = after(0.5)
-    gateway = start(one_expert(server, extra="    max_in_flight: 1\n"))
-    with ThreadPoolExecutor(1) as pool:
+    server, gate = servers[0], threading.Event()
+    server.behaviour = behind(gate)
+    gateway = start(one_expert(server, extra="    max_in_flight: 1\n    queue: {wait: 60s}\n"))
+    with ThreadPoolExecutor(1) as pool, opened(gate):
         first = pool.submit(ask, gateway)
         assert server.wait_until_asked()
-        with pytest.raises(httpx.ReadTimeout):
-            clients[0].post(
-                f"{gateway.url}/v1/chat/completions",
-                json={"model": "one", "messages": [{"role": "user", "content": "never mind"}]},
-                timeout=0.1,
-            )
+        with connect(gateway, stream=False):
+            until(lambda: gateway.state.pool.queued("one") == 1)
         until(lambda: gateway.state.pool.queued("one") == 0)
+        gate.set()
         assert first.result().status_code == 200
         assert ask(gateway, "next").status_code == 200
-    assert "never mind" not in [request["messages"][0]["content"] for request in server.requests]
+    assert [request["messages"][0]["content"] for request in server.requests] == ["hello", "next"]
     assert gateway.metric("moe_requests_in_flight", expert="one") == 0
 
 
-def test_a_server_that_hangs_at_its_probe_delays_no_other(start: Start) -> None:
+def test_a_server_that_hangs_at_its_probe_delays_no_other(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_server() as stuck, fake_server() as other:
+        gateway = start(one_expert(stuck, other), health_interval=0.1)
+        with monkeypatch.context() as never:
+            for module in ("gateway.health", "gateway.upstreams.openai"):
+                never.setattr(f"{module}.PROBE_SECONDS", 3600.0)  # it is not given up
+            stuck.hang_health = True
+            until(lambda: stuck.hanging == 1)
+            other.healthy = False
+            until(lambda: replicas(gateway)[1]["state"] == "down")
+            assert replicas(gateway)[0]["state"] == "up"
+
+
+def test_a_server_that_hangs_at_its_probe_is_down(start: Start) -> None:
     with fake_server() as stuck, fake_server() as other:
         gateway = start(one_expert(stuck, other), health_interval=0.1)
         stuck.hang_health = True
-        other.healthy = False
-        until(lambda: replicas(gateway)[1]["state"] == "down", 1.9)  # a probe is given up after 2 s
         until(lambda: replicas(gateway)[0]["state"] == "down")
+        assert replicas(gateway)[1]["state"] == "up"

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gateway.workers.supervisor import Worker
 from tests.fakes.upstream import FakeServer, chunk, endless, status, streams, usage_chunk, well
-from tests.integration.conftest import ROOT, Start, experts_yaml
+from tests.integration.conftest import PATIENT, ROOT, STARTING, Start, experts_yaml
 from tests.integration.test_command import EXPERTS, one_line, run
 from tests.integration.test_disconnects import connect
 from tests.integration.test_worker import until
@@ -42,9 +42,10 @@ async def much(server: FakeServer, request: web.Request, body: Any) -> web.Strea
 
 def test_a_slow_client_is_not_held_against_the_expert(start: Start, servers: list[FakeServer]) -> None:
     servers[0].behaviour = much
-    gateway = start(experts_yaml(servers[0]).replace("total: 5s", "total: 1s"))
+    gateway = start(experts_yaml(servers[0], timeouts=PATIENT.replace("total: 100s", "total: 3s")))
     client = connect(gateway, stream=True)
-    time.sleep(1.5)  # longer than the expert's total
+    assert servers[0].wait_until_asked()
+    time.sleep(3.5)  # longer than the expert's total
     received = b""
     while not received.endswith(b"0\r\n\r\n"):
         part = client.recv(1 << 20)
@@ -58,7 +59,7 @@ def test_a_slow_client_is_not_held_against_the_expert(start: Start, servers: lis
 
 def test_a_client_that_never_reads_gives_its_place_back(start: Start, servers: list[FakeServer]) -> None:
     servers[0].behaviour = much
-    gateway = start(experts_yaml(servers[0]).replace("total: 5s", "total: 1h"), client_seconds=0.5)
+    gateway = start(experts_yaml(servers[0]), client_seconds=0.5)
     with connect(gateway, stream=True):
         assert servers[0].wait_until_asked()
         assert gateway.settled("moe_client_disconnects_total", 1, phase="streaming")
@@ -137,7 +138,7 @@ def test_a_worker_that_hangs_is_replaced(start: Start) -> None:
     first = worker.pid
     assert first is not None
     psutil.Process(first).send_signal(signal.SIGSTOP)
-    assert until(lambda: worker.pid not in (None, first) and worker.url is not None, seconds=40)
+    assert until(lambda: worker.pid not in (None, first) and worker.url is not None)
     assert until(lambda: httpx.get(f"{gateway.url}/ready").status_code == 200)
     assert ask(gateway.url, max_tokens=4).status_code == 200
 
@@ -156,7 +157,7 @@ def test_a_signal_ends_a_start_that_waits_for_its_worker(tmp_path: Path) -> None
     assert until(lambda: (tmp_path / "loading").exists())
     children = psutil.Process(process.pid).children()
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=STARTING)
     assert process.returncode == 0
     assert errors == b""
     assert until(lambda: not any(child.is_running() for child in children))
@@ -190,8 +191,9 @@ def test_unknown_costs_are_warned_of(tmp_path: Path) -> None:
 
 def test_an_endless_stream_ends_at_its_total(start: Start, servers: list[FakeServer]) -> None:
     servers[0].behaviour = endless
-    gateway = start(experts_yaml(servers[0]).replace("total: 5s", "total: 500ms"))
-    assert "upstream_timeout" in ask(gateway.url, stream=True).text
+    text = experts_yaml(*servers[:1] * 2).replace("total: 100s", "total: 500ms", 1)
+    gateway = start(text.replace("fallbacks: [two]", "fallbacks: []"))
+    assert "upstream_timeout" in ask(gateway.url, model="one", stream=True).text
     assert servers[0].wait_until_idle()
     servers[0].behaviour = well
-    assert ask(gateway.url).status_code == 200
+    assert ask(gateway.url, model="two").status_code == 200

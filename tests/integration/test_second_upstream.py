@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 
-from tests.fakes.upstream import FakeServer, status
+from tests.fakes.upstream import PATIENCE, FakeServer, status
 from tests.integration.conftest import Start, experts_yaml
 
 KEY = "key-of-the-second-server"
@@ -32,7 +32,7 @@ def engine() -> Iterator[str]:
     with process:
         yield json.loads(process.stdout.readline())["url"]
         process.stdin.close()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def test_it_answers_streamed_and_whole_as_an_expert_and_as_a_fallback(
@@ -41,11 +41,7 @@ def test_it_answers_streamed_and_whole_as_an_expert_and_as_a_fallback(
     monkeypatch.setenv("SECOND_KEY", KEY)
     servers[0].behaviour = status(500)
     text = experts_yaml(*servers[:2]).replace(f"[{servers[1].url}]", f"[{engine}], api_key: ${{SECOND_KEY}}")
-    gateway = start(
-        text.replace("total: 5s", "total: 60s")
-        .replace("first_byte: 1s", "first_byte: 30s")
-        .replace("idle: 1s", "idle: 30s")
-    )
+    gateway = start(text)
     with OpenAI(base_url=f"{gateway.url}/v1", api_key="any", max_retries=0) as client:
         pinned = client.chat.completions.create(
             model="two", messages=[{"role": "user", "content": "Name a colour."}], max_tokens=8

@@ -12,11 +12,12 @@ import httpx
 import psutil
 from openai import OpenAI
 
-from tests.integration.conftest import ROOT, Command, serve
+from tests.fakes.upstream import PATIENCE
+from tests.integration.conftest import ROOT, STARTING, Command, serve
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
+def until(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + STARTING
     while time.monotonic() < end:
         if condition():
             return True
@@ -52,5 +53,5 @@ def test_a_gateway_that_is_asked_to_stop_takes_its_engine_along(tmp_path: Path) 
     with serve("--config", str(ROOT / "experts.yaml"), "--state", str(tmp_path)) as command:
         (worker,) = command.worker_pids()
         command.process.send_signal(signal.SIGINT)
-        assert command.process.wait(15) == 0
+        assert command.process.wait(PATIENCE) == 0
         assert until(lambda: not psutil.pid_exists(worker))

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.fakes.model import chat, messages, responses, texts
+from tests.fakes.upstream import PATIENCE
 
 Whole = Callable[[Mapping[str, Any]], dict[str, Any]]
 Stream = Callable[[Mapping[str, Any]], Iterable[bytes]]
@@ -150,7 +151,7 @@ def fake_model(*endpoints: str) -> Iterator[FakeModel]:
     try:
         yield model
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(PATIENCE)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        thread.join(PATIENCE)
         loop.close()

@@ -21,9 +21,10 @@ from router.experts import parse_experts
 from router.routing import Router
 from tests.fakes.dialects import CHAT, TEXT, TOKENS
 from tests.fakes.raw import END, Call, RawServer, Then, piece, sends, stream_head, whole
-from tests.integration.conftest import Command, Running, _threaded, serve
+from tests.fakes.upstream import PATIENCE
+from tests.integration.conftest import PATIENT, Command, Running, _threaded, serve
 from tests.integration.failures.endpoints import HELLO
-from tests.integration.failures.stage import PATIENT, Stage, expert_lines
+from tests.integration.failures.stage import Stage, expert_lines
 from tests.integration.failures.table import Row
 
 
@@ -49,7 +50,7 @@ def held_answer(raw: RawServer) -> Iterator[threading.Event]:
     async def holds(call: Call) -> Then:
         if call.body["stream"]:
             await sends(stream_head(), piece(CHAT.begin), *map(piece, CHAT.words))(call)
-        await asyncio.to_thread(going.wait, 20)
+        await asyncio.to_thread(going.wait, PATIENCE)
         if call.body["stream"]:
             await sends(piece(CHAT.finish), piece(CHAT.usage), piece(CHAT.done), END)(call)
         else:
@@ -66,7 +67,7 @@ def held_answer(raw: RawServer) -> Iterator[threading.Event]:
 def begin(url: str, stream: bool) -> socket.socket:
     """Ask the expert `before`, and return the open socket."""
     host, port = url.removeprefix("http://").split(":")
-    client = socket.create_connection((host, int(port)), timeout=20)
+    client = socket.create_connection((host, int(port)), timeout=PATIENCE)
     body = json.dumps({"model": "before", "stream": stream, "messages": HELLO}).encode()
     head = f"POST {CHAT.path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
     client.sendall(head.encode() + body)
@@ -104,13 +105,13 @@ def gateway_drain(stage: Stage, row: Row, stream: bool) -> None:
             going.set()
             check_answer(rest(streamed), True)
             check_answer(rest(whole_one), False)
-        assert command.process.wait(20) == 0
+        assert command.process.wait(PATIENCE) == 0
     check_log(command, row, 2)
 
 
 def _refuses(url: str) -> bool:
     """Whether the gateway comes to say that it is not ready, or to listen no more."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         try:
             if httpx.get(f"{url}/ready").status_code == 503:
@@ -131,7 +132,7 @@ def reload(stage: Stage, row: Row, stream: bool) -> None:
     ):
         assert stage.raw.until(lambda raw: bool(raw.calls))
         config.write_text(config_of(stage.raw, "after"), "utf-8")
-        assert httpx.post(f"{gateway.url}/admin/reload", timeout=20).status_code == 200
+        assert httpx.post(f"{gateway.url}/admin/reload", timeout=PATIENCE).status_code == 200
         models = [model["id"] for model in httpx.get(f"{gateway.url}/v1/models").json()["data"]]
         assert "after" in models
         assert "before" not in models

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tests.fakes.dialects import CHAT, DIED, TEXT, Dialect
-from tests.fakes.raw import END, Call, RawBehaviour, Then, piece, sends, stream_head, whole
+from tests.fakes.raw import END, Call, RawBehaviour, Then, Wait, piece, sends, stream_head, whole
+from tests.fakes.upstream import PATIENCE
 
 TOO_LONG = {
     "message": "This model's maximum context length is 2048 tokens.",
@@ -20,6 +23,7 @@ SHUT_DOWN = {"message": "cannot schedule new futures after shutdown", "type": "I
 FULL = {"message": "The engine is currently busy and cannot accept new requests.", "type": "Service Unavailable"}
 LOADING = {"message": "Loading model", "type": "unavailable_error", "code": 503}
 HUGE = 17 * 1024 * 1024
+HEARD = threading.Event()  # the client has the head of its answer: a stream's comes with its first word or heartbeat
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class Play:
     attempts: int = 1
     own: bytes | None = None
     retry_after: str | None = None
+
+
+async def heard() -> None:
+    await asyncio.to_thread(HEARD.wait, PATIENCE)
 
 
 def error(message: str, code: int) -> bytes:
@@ -57,7 +65,7 @@ def always(behaviour: RawBehaviour, expert: str = "raw") -> Play:
 
 
 def streamed(
-    *events: bytes | float,
+    *events: bytes | float | Wait,
     then: Then = "close",
     end: bool = True,
     expert: str = "raw",
@@ -78,7 +86,7 @@ class Streams:
 
     def half(
         self,
-        *events: bytes | float,
+        *events: bytes | float | Wait,
         then: Then = "close",
         end: bool = True,
         expert: str = "raw",
@@ -87,8 +95,7 @@ class Streams:
         """One that fails after it has said "half", and has told its usage so far where the dialect has a way to."""
         said = self._dialect
         told = said.rides
-        # The pause is for the word to go to the client before anything else comes.
-        return streamed(said.begin, said.half, 0.1, *events, then=then, end=end, expert=expert, text=text, told=told)
+        return streamed(said.begin, said.half, heard, *events, then=then, end=end, expert=expert, text=text, told=told)
 
     def late(
         self, *events: bytes | float, then: Then = "close", end: bool = True, expert: str = "raw", told: bool = True
@@ -97,7 +104,7 @@ class Streams:
         said = self._dialect
         answer = (said.begin, *said.words, said.finish)
         told = told or said.finish_tells
-        return streamed(*answer, 0.1, *events, then=then, end=end, expert=expert, text=TEXT, told=told)
+        return streamed(*answer, heard, *events, then=then, end=end, expert=expert, text=TEXT, told=told)
 
     async def endless(self, call: Call) -> Then:
         await call.send(stream_head() + piece(self._dialect.half))
@@ -131,7 +138,6 @@ async def _again_and_again(call: Call, data: bytes) -> Then:
 
 RESET = sends(then="close")
 HANGS = sends(then="hang")
-LATER = 0.3  # seconds: after the heartbeat of the expert `beating`
 NO_END = [b"data: ", *[b"x" * (1024 * 1024)] * (HUGE // (1024 * 1024))]
 
 # Before the headers: no dialect matters.
@@ -201,25 +207,25 @@ def failing_streams(d: Dialect) -> dict[str, Play]:
     """Content was sent, or the whole answer."""
     streams = Streams(d)
     return {
-        "heartbeat-fails": Play(lambda stream: sends(LATER, whole(b"{}", 500)), "beating", text=""),
-        "heartbeat-refuses": Play(lambda stream: sends(LATER, whole(error("wrong", 400), 400)), "beating", text=""),
-        "heartbeat-silent": always(HANGS, "beating"),
+        "heartbeat-fails": Play(lambda stream: sends(heard, whole(b"{}", 500)), "beating", text=""),
+        "heartbeat-refuses": Play(lambda stream: sends(heard, whole(error("wrong", 400), 400)), "beating", text=""),
+        "heartbeat-silent": always(HANGS, "beating-briefly"),
         "heartbeat-answers": Play(
-            lambda stream: sends(LATER, stream_head(), *map(piece, d.events), END), "beating", TEXT
+            lambda stream: sends(heard, stream_head(), *map(piece, d.events), END), "beating", TEXT
         ),
         "error-event": streams.half(d.failed, d.done),
         "ends": streams.half(),
         "ends-second": streams.half(d.second, d.finish, text="halfsecond"),
         "cut": streams.half(end=False, then="cut"),
         "cut-in-event": streams.half(b"".join(d.words[:1])[:-20], 0.05, end=False, then="cut"),
-        "silent": streams.half(end=False, then="hang", expert="brisk"),
-        "endless": Play(lambda stream: streams.endless, "brief", told=d.rides),
+        "silent": streams.half(end=False, then="hang", expert="quiet"),
+        "endless": Play(lambda stream: streams.endless, "bounded", told=d.rides),
         "endless-event": streams.half(*NO_END, end=False, then="hang"),
         "nonsense-event": streams.half(b"data: {oh no\n\n", d.finish, d.usage, d.done),
         "done-unfinished": streams.half(d.done),
         "no-done": streams.late(d.usage),
-        "cut-late": streams.late(end=False, then="cut", told=False),
-        "silent-late": streams.late(d.usage, d.done, end=False, then="hang", expert="brisk"),
+        "cut-late": streams.late(0.5, end=False, then="cut", told=False),  # a cut would take along what is not read yet
+        "silent-late": streamed(b"".join(d.events), end=False, then="hang", expert="quiet", text=TEXT, told=True),
         "error-event-late": streams.late(d.failed, told=False),
     }
 

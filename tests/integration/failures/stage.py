@@ -17,8 +17,10 @@ import trustme
 from router.artifact import Artifact
 from tests.fakes.dialects import DIALECTS
 from tests.fakes.raw import END, Call, RawServer, Then, piece, raw_server, sends, stream_head, whole
-from tests.integration.conftest import Running
+from tests.fakes.upstream import PATIENCE
+from tests.integration.conftest import PATIENT, Running
 from tests.integration.failures.endpoints import ENDPOINTS
+from tests.integration.failures.plays import HEARD
 
 COUNTED = frozenset(
     {
@@ -32,12 +34,13 @@ COUNTED = frozenset(
     }
 )
 PRICE = {"input": 1.0, "cached_input": 0.5, "output": 2.0}
-PATIENT = "{connect: 5s, first_byte: 10s, idle: 10s, total: 20s}"
 # Each limit short where the others are not, so that a row shows that it is this one that ends the wait.
-QUICK_TO_CONNECT = "{connect: 300ms, first_byte: 10s, idle: 10s, total: 20s}"
-BRISK = "{connect: 5s, first_byte: 400ms, idle: 300ms, total: 20s}"
-BRIEF = "{connect: 5s, first_byte: 10s, idle: 10s, total: 700ms}"
-LONG_SECONDS = 8  # shorter than the limits that are to play no part
+QUICK_TO_CONNECT = PATIENT.replace("connect: 60s", "connect: 300ms")
+BRISK = PATIENT.replace("first_byte: 60s", "first_byte: 400ms")
+QUIET = PATIENT.replace("idle: 60s", "idle: 600ms")
+BRIEF = PATIENT.replace("total: 100s", "total: 700ms")
+BOUNDED = PATIENT.replace("total: 100s", "total: 2s")  # time enough for a word, on a busy machine as well
+LONG_SECONDS = 40  # shorter than the limits that are to play no part
 
 
 class Counts:
@@ -70,7 +73,7 @@ class Books:
 
 @dataclass
 class Stage:
-    """`raw` answers for the experts `raw` and `brisk`, and `good` for `good`; an expert `X-then` has `good` as its fallback."""
+    """`raw` answers for the experts `raw`, `brisk` and so on, `good` for `good`; an expert `X-then` has `good` as its fallback."""
 
     gateway: Running
     raw: RawServer
@@ -82,6 +85,7 @@ class Stage:
     def ask(self, model: str, stream: bool, endpoint: str = "chat") -> httpx.Response:
         asked = ENDPOINTS[endpoint]
         request = asked.request(model, stream)
+        HEARD.clear()
         return self.client.post(f"{self.gateway.url}{asked.path}", json=request)
 
     def metrics(self) -> Counts:
@@ -89,7 +93,7 @@ class Stage:
 
     def books(self, before: Counts, requests: int = 1) -> Books:
         """The books since `before`, once those of so many requests are closed: they are just after the last byte."""
-        until = time.monotonic() + 5
+        until = time.monotonic() + PATIENCE
         while True:
             books = Books(before, self.metrics())
             if books.change("moe_requests_total") == requests and books.after.of("moe_requests_in_flight") == 0:
@@ -104,15 +108,6 @@ class Stage:
     def available(self, expert: str) -> bool:
         return self.gateway.state.pool.replicas[expert][0].available
 
-    def probed(self) -> None:
-        """Wait for the probe with which the health loop begins, at most 3 s: its verdict on the dead ends is to be forgotten."""
-        dead = [self.gateway.state.pool.replicas[expert][0] for expert in ("refused", "dns", "tls", "strange", "deaf")]
-        for replica in dead:
-            replica.up = None
-        until = time.monotonic() + 3
-        while any(replica.up is None for replica in dead) and time.monotonic() < until:
-            time.sleep(0.02)
-
     def leave(self, expert: str, stream: bool) -> socket.socket:
         """Ask at `endpoint` and return the open socket, for the test to leave by."""
         asked = ENDPOINTS[self.endpoint]
@@ -124,7 +119,7 @@ class Stage:
 
     def connect(self) -> socket.socket:
         host, port = self.gateway.url.removeprefix("http://").split(":")
-        return socket.create_connection((host, int(port)), timeout=10)
+        return socket.create_connection((host, int(port)), timeout=PATIENCE)
 
     def forget(self) -> None:
         """Every replica starts afresh, and what the servers were asked is forgotten."""
@@ -140,13 +135,19 @@ def experts_yaml(raw: RawServer, good: RawServer, strange: RawServer, refused: i
     ways = {
         "raw": (raw.url, PATIENT),
         "brisk": (raw.url, BRISK),
+        "quiet": (raw.url, QUIET),
         "brief": (raw.url, BRIEF),
+        "bounded": (raw.url, BOUNDED),
         "refused": (f"http://127.0.0.1:{refused}/v1", PATIENT),
         "dns": ("http://worker.invalid:80/v1", PATIENT),
         "tls": (raw.url.replace("http:", "https:"), PATIENT),
         "strange": (strange.url.replace("http:", "https:"), PATIENT),
         "deaf": (f"http://127.0.0.1:{deaf}/v1", QUICK_TO_CONNECT),
-        "beating": (raw.url, "{connect: 5s, first_byte: 900ms, idle: 5s, total: 20s}\n    heartbeat: 100ms"),
+        "beating": (raw.url, f"{PATIENT}\n    heartbeat: 100ms"),
+        "beating-briefly": (
+            raw.url,
+            PATIENT.replace("first_byte: 60s", "first_byte: 900ms") + "\n    heartbeat: 100ms",
+        ),
     }
     text = ["version: 1", "experts:", *expert_lines("good", good.url, PATIENT)]
     for name, (url, timeouts) in ways.items():
