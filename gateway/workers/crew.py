@@ -120,7 +120,7 @@ class Crew:
                     continue
                 self.workers[name] = worker
                 if worker.plan == plan:
-                    worker.plan = plan  # other adapters, at most, which it can be told to load
+                    worker.follow(plan)
                 elif self._planned.get(name) != plan:
                     self._beside(self._replace(worker, plan))
             self._planned = new

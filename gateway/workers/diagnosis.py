@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MOST_CHARACTERS = 300
+MOST_CHARACTERS = 240  # of a cause
 PORT_TAKEN = re.compile(r"address already in use", re.IGNORECASE)
 _FLAGS = re.IGNORECASE | re.MULTILINE
 # The first that is found counts. {0} is what the pattern's group found.
@@ -13,7 +13,7 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, _FLAGS), hint)
     for pattern, hint in (
         (r"unrecognized arguments?: (.+)", "vLLM does not know {0}; `vllm serve --help=all` lists what it takes"),
-        (r"error: (argument .+)", "{0}: see args of experts.yaml"),
+        (r"error: argument ", "see args in experts.yaml"),
         (PORT_TAKEN.pattern, "another program took the port; the next start takes another one"),
         (
             r"GatedRepoError|401 Client Error|403 Client Error",
@@ -43,23 +43,26 @@ _LATER = re.compile(r"Engine core initialization failed|^keeper: |resource_track
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The line that says it best, empty where none does, and what to do where that is known."""
+    """The line that says it best, empty where none does, and what to do where that is known. Neither is long."""
 
     cause: str
     hint: str = ""
 
     @property
     def line(self) -> str:
-        """Both, for people, at most MOST_CHARACTERS."""
-        return "; ".join(filter(None, (self.cause, self.hint)))[:MOST_CHARACTERS]
+        """Both, for people."""
+        return "; ".join(filter(None, (self.cause, self.hint)))
 
 
 def diagnose(log: str) -> Diagnosis:
     """Read the log of one start."""
     causes = [cause for cause in _CAUSE.findall(log) if not _LATER.search(cause)]
-    cause = causes[-1].strip(" .") if causes else ""
+    cause = _short(causes[-1].strip(" .") if causes else "")
     for pattern, hint in _KNOWN:
         if found := pattern.search(log):
-            what = (found[1] if found.groups() else "").strip()
-            return Diagnosis(cause[:MOST_CHARACTERS], hint.format(what[:MOST_CHARACTERS]))
-    return Diagnosis(cause[:MOST_CHARACTERS])
+            return Diagnosis(cause, hint.format(_short(found[1].strip() if found.groups() else "")))
+    return Diagnosis(cause)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"

@@ -49,9 +49,8 @@ class LaunchedWorker(Worker):
         ports: Callable[[], Collection[int]],
         clear: Callable[[], Awaitable[None]],
     ) -> None:
-        patience = Patience(plan.launch.ready_within, DRAIN_SECONDS + MARGIN_SECONDS, LONGEST_PAUSE_SECONDS)
-        super().__init__(plan.name, (), place.state / "logs" / f"{plan.name}.log", patience)
-        self.plan = plan
+        super().__init__(plan.name, (), place.state / "logs" / f"{plan.name}.log")
+        self.follow(plan)
         self.state, self.since, self.why = WorkerState.ASLEEP, time.time(), ""
         self.port: int | None = None
         self.figures = Figures(time.monotonic())
@@ -63,6 +62,11 @@ class LaunchedWorker(Worker):
         self._waking: float | None = None
         self._wanted = False
         self._settled = asyncio.Event()
+
+    def follow(self, plan: Plan) -> None:
+        """Another plan that is equal to its own."""
+        self.plan = plan
+        self.patience = Patience(plan.launch.ready_within, DRAIN_SECONDS + MARGIN_SECONDS, LONGEST_PAUSE_SECONDS)
 
     @property
     def facts(self) -> WorkerFacts:
@@ -145,6 +149,7 @@ class LaunchedWorker(Worker):
 
     def on_launch(self) -> None:
         logfiles.bound(self.log_file)
+        self.log_begin = logfiles.size(self.log_file)
         self._enter(WorkerState.WAKING if self._waking is not None else WorkerState.STARTING, self.why)
 
     def on_ready(self) -> None:
@@ -156,7 +161,10 @@ class LaunchedWorker(Worker):
 
     def on_failure(self, error: WorkerError) -> None:
         self.failures += 1
-        self._enter(WorkerState.FAILED, self.diagnosis.line or str(error).partition(";")[0])
+        what, found = str(error).partition(";")[0].removeprefix(f"{self.name} "), self.diagnosis.line
+        self._enter(
+            WorkerState.FAILED, found if found and what == "did not start" else ": ".join(filter(None, (what, found)))
+        )
 
     def on_death(self, status: int | None) -> bool:
         if self._wanted:

@@ -32,16 +32,19 @@ class Vllm:
 @dataclass(frozen=True)
 class Plan:
     """One worker, as experts.yaml describes it. `model` is what clients call it, `weights` where it is, `adapters` maps the
-    names of those it has from the start to their paths: they may change without another launch, `lora` may not."""
+    names of those it has from the start to their paths. Plans are equal where a worker of the one does for the other: others
+    may be loaded while it runs, and how long is waited for it is no matter of its own."""
 
     name: str
     expert: str
     model: str
     weights: str
-    launch: Launch
+    args: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
     gpus: tuple[int, ...]
     lora: bool
-    adapters: Mapping[str, str] = field(default_factory=dict, compare=False)
+    adapters: Mapping[str, str] = field(compare=False)
+    launch: Launch = field(compare=False)
 
     @property
     def sleeps_awake(self) -> bool:
@@ -78,7 +81,8 @@ def _plan(name: str, expert: str, spec: Expert, replica: int, experts: Mapping[s
     adapters = [a for a in (spec.upstream.adapter, *guests) if a is not None]
     paths = {**launch.lora_modules, **{a.name: a.path for a in adapters if a.path is not None}}
     lora = bool(paths or adapters) or launch.has("enable-lora")
-    return Plan(name, expert, spec.model, launch.model or spec.model, launch, launch.gpus_of(replica), lora, paths)
+    weights, gpus = launch.model or spec.model, launch.gpus_of(replica)
+    return Plan(name, expert, spec.model, weights, launch.args, launch.env, gpus, lora, paths, launch)
 
 
 def find_vllm(config: Path, environment: Mapping[str, str] = os.environ) -> Vllm:
@@ -127,7 +131,7 @@ def command(plan: Plan, vllm: Vllm, port: int) -> list[str]:
         words += ["--enable-lora"]
     if plan.adapters:
         words += ["--lora-modules", *(_adapter(name, path) for name, path in plan.adapters.items())]
-    return [*words, *plan.launch.args]
+    return [*words, *plan.args]
 
 
 def _adapter(name: str, path: str) -> str:
@@ -156,7 +160,7 @@ def environment(plan: Plan, place: Place, key: str) -> dict[str, str]:
     if plan.lora:
         fixed["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     last = {"VLLM_API_KEY": key, CREW_VARIABLE: str(place.state)}
-    return {**defaults, **given, **fixed, **plan.launch.env, **last}
+    return {**defaults, **given, **fixed, **plan.env, **last}
 
 
 def threads_each(workers: int) -> int:

@@ -37,6 +37,14 @@ def tail(path: Path, lines: int, begin: int = 0) -> list[str]:
     return text(path, begin).splitlines()[-lines:]
 
 
+def size(path: Path) -> int:
+    """Bytes, 0 where there is no such file."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def last_start(path: Path, lines: int) -> list[str]:
     """The last lines, of what was written since the keeper started the server last."""
     written = text(path)

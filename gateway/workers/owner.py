@@ -83,7 +83,7 @@ class Owner:
     ) -> None:
         self._config, self._on_change = config, on_change
         self._state = place.state
-        self._clients: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
+        self.clients: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         self._telling: asyncio.TimerHandle | None = None
         self._rereading: asyncio.Task[None] | None = None
         self._again = False
@@ -117,12 +117,12 @@ class Owner:
         if self._rereading is not None:
             self._rereading.cancel()
         await self.crew.stop()
-        self._tell()
+        self.tell()
         if self._server is not None:
             self._server.close()
-        for writer in self._clients:
+        for writer in self.clients:
             writer.close()
-        await asyncio.gather(*filter(None, self._clients.values()), return_exceptions=True)
+        await asyncio.gather(*filter(None, self.clients.values()), return_exceptions=True)
         _remove_stale(self._state)
 
     def reread(self) -> None:
@@ -149,19 +149,19 @@ class Owner:
 
     def _changed(self) -> None:
         if self._telling is None:
-            self._telling = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._tell)
+            self._telling = asyncio.get_running_loop().call_later(GATHER_SECONDS, self.tell)
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         if self._telling is not None:
             self._telling.cancel()
         self._telling = None
         told = self.crew.told()
         self._on_change(told)
-        for writer in list(self._clients):
+        for writer in list(self.clients):
             _send(writer, told)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients[writer] = asyncio.current_task()
+        self.clients[writer] = asyncio.current_task()
         _send(writer, self.crew.told())
         try:
             while (text := await reader.readline()).endswith(b"\n"):
@@ -169,7 +169,7 @@ class Owner:
         except (OSError, ValueError, RecursionError) as error:  # a line that is too long, or none of ours
             log.warning("a client of the workers' owner is left", extra={"why": type(error).__name__})
         finally:
-            self._clients.pop(writer, None)
+            self.clients.pop(writer, None)
             self.crew.forget(writer)
             writer.close()
 

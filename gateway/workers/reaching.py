@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,9 @@ class Owner:
     def __init__(self, connection: socket.socket, pid: int) -> None:
         self.pid = pid
         self._connection, self._reader = connection, connection.makefile("rb")
+
+    def close(self) -> None:
+        self._reader.close()
 
     def say(self, message: Asked) -> None:
         """Raises OSError."""
@@ -51,16 +54,21 @@ class Owner:
 @contextmanager
 def reached(state: Path) -> Iterator[Owner | None]:
     """The owner of the state folder's workers; None where there is none, whatever one that was killed left."""
-    try:
-        with open(owner_file(state), "rb") as file:
-            if os.fstat(file.fileno()).st_uid not in (0, os.geteuid()):
-                raise ValueError("somebody else wrote it")
-            about = msgspec.json.decode(file.read(MOST_OWNER_FILE), type=OwnerFile)
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_SECONDS)
-        connection.connect(about.socket)
-    except (OSError, ValueError):
-        yield None
-        return
-    with connection:
-        yield Owner(connection, about.pid)
+        try:
+            about = _about(state)
+            connection.connect(about.socket)
+        except (OSError, ValueError):
+            yield None
+            return
+        with closing(Owner(connection, about.pid)) as owner:
+            yield owner
+
+
+def _about(state: Path) -> OwnerFile:
+    """Raises OSError, ValueError."""
+    with open(owner_file(state), "rb") as file:
+        if os.fstat(file.fileno()).st_uid not in (0, os.geteuid()):
+            raise ValueError("somebody else wrote it")
+        return msgspec.json.decode(file.read(MOST_OWNER_FILE), type=OwnerFile)

@@ -48,7 +48,8 @@ class Program:
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds that a child has to become ready, to end when asked, and the longest pause between two starts."""
+    """Seconds that a child has to become ready, to end when asked, and the longest pause between two starts; None is what
+    does for a small one."""
 
     ready: float | None = None
     stop: float | None = None
@@ -65,12 +66,13 @@ class Worker:
     end_at_once = signal.SIGKILL  # to the child's process group
     tail_lines = LOG_TAIL_LINES
 
-    def __init__(self, name: str, command: Sequence[str], log_file: Path, patience: Patience | None = None) -> None:
+    def __init__(self, name: str, command: Sequence[str], log_file: Path) -> None:
         self.name, self.log_file = name, log_file
         self.url: str | None = None
         self.api_key: str | None = secrets.token_hex(16)
         self.restarts = 0
-        self._command, self._patience = command, patience or Patience()
+        self.patience = Patience()
+        self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self.log_begin = 0  # where the child's part of the log begins, bytes
@@ -166,7 +168,7 @@ class Worker:
                 return pause
 
     def _longer(self, pause: float) -> float:
-        return min(2 * pause, self._patience.longest_pause or LONGEST_PAUSE_SECONDS)
+        return min(2 * pause, self.patience.longest_pause or LONGEST_PAUSE_SECONDS)
 
     async def launch(self) -> None:
         """Once. Raises WorkerError; what was launched may still have to be ended then."""
@@ -193,7 +195,7 @@ class Worker:
             )
 
     async def _await_ready(self) -> None:
-        stdout, seconds = self._running().stdout, self._patience.ready or READY_SECONDS
+        stdout, seconds = self._running().stdout, self.patience.ready or READY_SECONDS
         assert stdout is not None  # noqa: S101 - asked for when it was spawned
         try:
             async with asyncio.timeout(seconds):
@@ -212,7 +214,7 @@ class Worker:
         if process.stdin is not None:
             process.stdin.close()
         try:
-            async with asyncio.timeout(self._patience.stop or STOP_SECONDS):
+            async with asyncio.timeout(self.patience.stop or STOP_SECONDS):
                 await process.wait()
         except TimeoutError:
             self._signal(signal.SIGKILL)

@@ -62,7 +62,14 @@ def none_alive(state: Path, seconds: float = PATIENCE) -> bool:
 
 def named(processes: list[psutil.Process], word: str) -> list[psutil.Process]:
     """Those whose command line has a word that ends so."""
-    return [process for process in processes if any(part.endswith(word) for part in process.cmdline())]
+    return [process for process in processes if any(part.endswith(word) for part in _words(process))]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:
+        return []
 
 
 def soon(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:

@@ -26,6 +26,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_environment(tmp_path_factory.mktemp("environment") / "venv")
 
 
+@pytest.fixture(autouse=True)
+def _at_a_faster_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes come and go as in earnest, but are looked at more often and tried again sooner."""
+    monkeypatch.setattr("gateway.workers.crew.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.workers.launched.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.workers.supervisor.FIRST_PAUSE_SECONDS", 0.1)
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[Path]:
     """A state folder, whose workers are all gone at the end."""
