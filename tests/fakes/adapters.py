@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from aiohttp import web
 
 from gateway.exchange import Outcome
 from gateway.upstreams.base import Address, UpstreamError
@@ -32,16 +36,32 @@ class Worker:
     key: str | None = None
     owner: str = "vllm"
     parent: str | None = None  # of every adapter; the base where it is None
+    tools: bool = True  # --enable-auto-tool-choice
+    grammar: bool = True
+    pictures: bool = False
+    endpoints: tuple[str, ...] = (
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/tokenize",
+    )
     list_body: bytes | None = None  # in place of the list
     hung: bool = False
     up: bool = True
     asked: int = 0
     told: list[str] = field(default_factory=list)
+    generated: list[str] = field(default_factory=list)  # the models that wrote something
 
     def answer(self, path: str, body: Mapping[str, Any] | None, key: str | None) -> tuple[int, bytes]:
         """What it says to a request for `path`, a GET where there is no body."""
-        if self.key is not None and key != f"Bearer {self.key}":
+        if path.startswith("/v1/") and self.key is not None and key != f"Bearer {self.key}":
             return 401, b'{"error":"Unauthorized"}'
+        if path == "/health":
+            return 200 if self.up else 503, b""
+        if path == "/openapi.json":
+            lora = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter") if self.routes else ()
+            return 200, json.dumps({"paths": {path: {} for path in (*self.endpoints, *lora)}}).encode()
         if path == "/v1/models" and body is None:
             self.asked += 1
             return 200, self.list_body if self.list_body is not None else json.dumps(self._list()).encode()
@@ -49,7 +69,42 @@ class Worker:
             return self._load(body["lora_name"], body["lora_path"], body.get("load_inplace", False))
         if body is not None and self.routes and path == "/v1/unload_lora_adapter":
             return self._unload(body["lora_name"])
+        if body is not None and path in self.endpoints:
+            return self._tokens(body) if path == "/tokenize" else self._text(path, body)
         return 404, b'{"detail":"Not Found"}'
+
+    def _text(self, path: str, body: Mapping[str, Any]) -> tuple[int, bytes]:
+        """What the model says is its name; refusals come in vLLM's order."""
+        model = body["model"]
+        if not self.has(model):
+            said = f"The model `{model}` does not exist. Valid aliases: {self.base}."
+            return error(404, said, "NotFoundError", "model")
+        if body.get("tools") and not self.tools:
+            said = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+            return error(400, said, "BadRequestError")
+        if (tokens := body.get("max_tokens") or 0) > (self.window or 2**30):
+            said = (
+                f"max_tokens={tokens} cannot be greater than max_model_len={self.window}. Please request fewer output "
+                f"tokens. (parameter=max_tokens, value={tokens})"
+            )
+            return error(400, said, "BadRequestError", "max_tokens")
+        if body.get("response_format") and not self.grammar:
+            return error(400, "Grammar error: there is none", "BadRequestError")
+        self.generated.append(model)
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": model},
+            "text": model,
+            "finish_reason": "stop",
+        }
+        usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+        return 200, json.dumps({"id": "c-1", "model": model, "choices": [choice], "usage": usage}).encode()
+
+    def _tokens(self, body: Mapping[str, Any]) -> tuple[int, bytes]:
+        pictures = [m for m in body.get("messages", ()) if not isinstance(m["content"], str)]
+        if pictures and not self.pictures:
+            return error(400, f"{self.base} is not a multimodal model", "BadRequestError")
+        return 200, b'{"count":3,"max_model_len":2048,"tokens":[1,2,3]}'
 
     def has(self, model: str) -> bool:
         return model == self.base or model in self.adapters
@@ -135,3 +190,33 @@ class Workers(FakeUpstream):
         if worker is None or not worker.up:
             raise UpstreamError(Outcome.CONNECT_ERROR, "it could not be reached")
         return worker.answer(path, body, f"Bearer {address.api_key}" if address.api_key else None)
+
+
+@contextmanager
+def worker_server(worker: Worker) -> Iterator[str]:
+    """The worker over HTTP on loopback, in a thread of its own; its address."""
+    loop = asyncio.new_event_loop()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = await request.json() if request.method == "POST" else None
+        status, content = worker.answer(request.path, body, request.headers.get("authorization"))
+        return web.Response(status=status, body=content, content_type="application/json")
+
+    async def begin() -> web.AppRunner:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return runner
+
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    runner = asyncio.run_coroutine_threadsafe(begin(), loop).result(30)
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()

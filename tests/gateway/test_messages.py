@@ -27,7 +27,7 @@ SETTINGS = st.builds(
 MESSAGES = st.one_of(
     st.builds(Setup, st.integers(0, 99), SETTINGS, TEXT, st.lists(st.integers(0, 99), max_size=3), LENT),
     st.builds(News, LENT),
-    st.builds(Ready),
+    st.builds(Ready, st.lists(TEXT, max_size=2)),
     st.builds(Hung, TEXT, TEXT),
     st.builds(Reloaded, TEXT),
 )

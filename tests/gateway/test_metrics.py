@@ -328,6 +328,26 @@ def test_what_runs_is_described() -> None:
     assert b"b.test" not in metrics.exposition()
 
 
+def test_which_experts_servers_are_not_as_the_file_says_is_told_of_those_that_run() -> None:
+    metrics = Metrics()
+
+    class Found:
+        def __init__(self, **mismatched: bool) -> None:
+            self.now = mismatched
+
+        def mismatched(self) -> dict[str, bool]:
+            return self.now
+
+    found = Found(coder=False, unpriced=True)
+    metrics.describe(router_of(FILE), [], tuple(FILE.experts), served=found)
+    assert [total(series(metrics), "moe_expert_mismatch", expert=e) for e in ("coder", "unpriced")] == [0, 1]
+    found.now = {"coder": True, "unpriced": True}
+    assert [total(series(metrics), "moe_expert_mismatch", expert=e) for e in ("coder", "unpriced")] == [1, 1]
+    metrics.describe(router_of(FILE), [], tuple(FILE.experts), served=Found(coder=False))
+    assert list(values(series(metrics), "moe_expert_mismatch", expert="coder")) == [0]
+    assert list(values(series(metrics), "moe_expert_mismatch", expert="unpriced")) == []
+
+
 def test_each_replica_is_in_one_state() -> None:
     metrics = Metrics()
     replica = Replica("a-general-one-0", FixedAddress("http://a.test/v1"))

@@ -396,6 +396,17 @@ async def test_what_lies_beside_v1_is_fetched_with_the_replicas_key(upstream: Op
         assert server.header("authorization") is None
 
 
+async def test_who_wants_the_status_too_gets_it_or_why_there_is_none(upstream: OpenAIUpstream) -> None:
+    async with peer(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\n{}") as server:
+        assert await upstream.get(FixedAddress(server.url), "/v1/models") == (401, b"{}")
+        assert server.requests[0].startswith(b"GET /v1/models HTTP/1.1\r\n")
+    async with peer(never) as server:
+        with pytest.raises(UpstreamError) as raised:
+            await upstream.get(FixedAddress(server.url), "/health", 0.05)
+    assert raised.value.outcome is Outcome.TIMEOUT
+    assert_anonymous(raised.value)
+
+
 @pytest.mark.parametrize("answer", [
     b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
     b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}",

@@ -1,0 +1,108 @@
+"""`check`, and what it says with --live."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.cli import app
+from gateway.commands.serve import _banner
+from gateway.settings import Settings
+from router.experts import load_experts
+from tests.fakes.adapters import Worker, worker_server
+
+
+@pytest.fixture(autouse=True)
+def _quiet_no_longer() -> Iterator[None]:
+    yield
+    logging.getLogger("moe_gateway").setLevel(logging.NOTSET)
+
+
+def written(tmp_path: Path, url: str, **changes: Any) -> str:
+    expert = {
+        "model": "base", "domains": ["general"], "price": {"input": 1, "output": 1}, "upstream": {"vllm": [url]}, **changes
+    }  # fmt: skip
+    path = tmp_path / "experts.yaml"
+    path.write_text(json.dumps({"version": 1, "experts": {"one": expert}}), "utf-8")
+    return str(path)
+
+
+def check(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["check", *arguments], env={"COLUMNS": "200"})
+
+
+def test_without_live_nobody_is_asked(tmp_path: Path) -> None:
+    worker = Worker("other")
+    with worker_server(worker) as url:
+        result = check(written(tmp_path, url))
+    assert result.exit_code == 0
+    assert "fine: 1 experts" in result.output
+    assert worker.asked == 0
+
+
+def test_all_as_the_file_says_is_status_0(tmp_path: Path) -> None:
+    with worker_server(Worker()) as url:
+        path = written(tmp_path, url, context_window=1024)
+        result, facts = check(path, "--live"), check(path, "--live", "--json")
+    assert result.exit_code == facts.exit_code == 0, result.output
+    for said in ("one-0", " ms", "base", "1024 of 2048", "yes", "all are as the file says"):
+        assert said in result.output
+    assert "127.0.0.1" not in result.output + facts.output
+    told = json.loads(facts.output)
+    assert told["ok"] is True
+    assert told["live"][0]["served"] is True
+
+
+def test_what_is_not_is_said_and_is_status_1(tmp_path: Path) -> None:
+    with worker_server(Worker("oth[red]er")) as url:
+        path = written(tmp_path, url)
+        result, facts = check(path, "--live"), check(path, "--live", "--json")
+    assert result.exit_code == facts.exit_code == 1
+    assert "model missing: base; its server has oth[red]er" in result.output
+    assert "1 of 1 replicas are not as the file says" in result.output
+    told = json.loads(facts.output)
+    assert told["ok"] is False
+    assert told["live"][0]["problems"] == ["model missing: base; its server has oth[red]er"]
+
+
+def test_an_adapter_that_is_loaded_later_is_not_yet_there_and_no_fault(tmp_path: Path) -> None:
+    with worker_server(Worker()) as url:
+        upstream = {"vllm": [url], "adapter": {"name": "sql", "path": "/lora/sql"}}
+        result = check(written(tmp_path, url, upstream=upstream), "--live")
+    assert result.exit_code == 0
+    assert "not yet" in result.output
+
+
+def test_ask_has_a_token_written_and_goes_with_live_alone(tmp_path: Path) -> None:
+    worker = Worker(list_body=b"?")
+    with worker_server(worker) as url:
+        path = written(tmp_path, url)
+        result = check(path, "--live", "--ask", "--timeout", "30")
+    assert result.exit_code == 0
+    assert worker.generated == ["base"]
+    assert "chat answered in" in result.output
+    assert "as far as can be told" in result.output
+    assert check(path, "--ask").exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--live"], ["--live", "--json"]])
+def test_a_file_that_is_wrong_asks_nobody(arguments: list[str], tmp_path: Path) -> None:
+    path = written(tmp_path, "http://127.0.0.1:9/v1", modle="x")
+    result = check(path, *arguments)
+    assert result.exit_code == 1
+    if "--json" in arguments:
+        assert "modle" in json.loads(result.output)["problems"][0]["key"]
+
+
+def test_the_first_screen_of_serve_says_what_is_not_as_the_file_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = load_experts(Path(written(tmp_path, "http://127.0.0.1:9/v1")))
+    _banner(Settings(), file, 1.0, ["one-0: model missing: base; its server has [x]"], {})
+    assert "not as the file says: one-0: model missing: base; its server has [x]\n" in capsys.readouterr().out
