@@ -238,7 +238,7 @@ class Link:
         if self._flush is not None:
             self._flush.cancel()
         self._flush, self._flushed = None, asyncio.get_running_loop().time()
-        wants = self._wants.all()
+        wants = {expert: Want(expert, 0) for expert in self._said} | self._wants.all()
         changed = [want for expert, want in wants.items() if self._said.get(expert, Want(expert, 0)) != want]
         for want in changed:
             if self._send(want):
