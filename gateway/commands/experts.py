@@ -18,6 +18,7 @@ from gateway.console import err, fail, out, print_json
 
 if TYPE_CHECKING:
     from router.cataloguing.fitting import Fit
+    from router.cataloguing.words import Precision
     from router.experts import Expert
 
 WIDE = 190  # characters that a table which goes to no terminal may take
@@ -68,7 +69,12 @@ def add(
     ] = None,
     quantised: Annotated[
         str | None,
-        typer.Option("--quantised", "--quantized", metavar="HUB-ID", help="A quantised copy to serve in its place."),
+        typer.Option(
+            "--quantised",
+            "--quantized",
+            metavar="HUB-ID",
+            help="A copy to serve in its place: fp8 where its name says so, else 4 bits.",
+        ),
     ] = None,
     config: Config = DEFAULT_CONFIG,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the entry and write nothing.")] = False,
@@ -92,7 +98,7 @@ def add(
     chosen = expert or key
     if chosen in file.experts:
         fail(f"{config} has an expert {chosen!r} already; name another with --id")
-    found = fit(models.models[key], gpu_memory, gpus)
+    found = fit(models.models[key], gpu_memory, gpus, _precision(quantised))
     lines = expert_lines(chosen, found, file, None if url is None else _with_path(url), quantised)
     text = with_entry(_text(config), "experts", lines, config.name)
     parse_experts(text, config.name)
@@ -192,6 +198,13 @@ def _notes(found: Fit, quantised: str | None) -> list[str]:
     if found.model.licence and found.model.licence.limits:
         notes.append(f"{found.model.licence.id}: {found.model.licence.limits}")
     return notes
+
+
+def _precision(copy: str | None) -> Precision | None:
+    """What a quantised copy has, by its name."""
+    if copy is None:
+        return None
+    return "fp8" if "fp8" in copy.lower() else "4bit"
 
 
 def _with_path(url: str) -> str:

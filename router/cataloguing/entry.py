@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from router.cataloguing.memory import Memory, Shape, memory_of
-from router.cataloguing.words import Kind, Precision, Task
+from router.cataloguing.words import PRECISIONS, Kind, Precision, Task
 from router.experts import Price
 from router.upstream import Part
 
@@ -189,3 +190,18 @@ class Model(Part):
     def command(self) -> tuple[str, ...]:
         """The words of its launch line."""
         return ("vllm", "serve", self.name, *self.serve)
+
+    @cached_property
+    def described(self) -> Mapping[str, Any]:
+        """As JSON has it, with how open it is, its memory in GB and the words of its launch line; what is not known is left out."""
+        entry = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"openness"})
+        criteria = {name: criterion.model_dump() for name, criterion in self.openness if criterion is not None}
+        short = {precision: self.memory(precision) for precision in PRECISIONS}
+        whole = {precision: self.memory(precision, self.context) if self.context else None for precision in PRECISIONS}
+        return {
+            **entry,
+            "openness": {"level": self.open, **criteria},
+            "memory_gb": {precision: round(m.total, 1) if m else None for precision, m in short.items()},
+            "memory_gb_full_context": {precision: round(m.total, 1) if m else None for precision, m in whole.items()},
+            "command": list(self.command),
+        }

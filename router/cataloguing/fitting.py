@@ -43,29 +43,32 @@ class Fit:
         return tuple(words)
 
 
-def fit(model: Model, gpu_gb: float, gpus: int = 1) -> Fit:
+def fit(model: Model, gpu_gb: float, gpus: int = 1, precision: Precision | None = None) -> Fit:
     """The widest precision that leaves room for a short context, on as few of `gpus` GPUs of `gpu_gb` GB as will do; then as long
-    a context as goes in. What was published narrower than 16 bits stays as it is. Raises CatalogError where nothing fits, or too
-    little is known.
+    a context as goes in. What was published narrower than 16 bits stays as it is, and so does a `precision` that is given. Raises
+    CatalogError where nothing fits, or too little is known.
     """
     shape, context = model.shape, model.context
     if shape is None or context is None or model.memory() is None:
         raise CatalogError(
             "too little is known of the model to say what memory it takes: its parameters, layers or context"
         )
-    precisions = PRECISIONS if model.precision == "bf16" else (model.precision,)
+    given = precision or (None if model.precision == "bf16" else model.precision)
+    precisions = PRECISIONS if given is None else (given,)
     splits = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= gpus and _splits(model, n)]
-    tried = [(precision, number) for precision in precisions for number in splits]
+    tried = [(one, number) for one in precisions for number in splits]
     for least, ways in ((SHORT_CONTEXT, tried), (LEAST_CONTEXT, tried[-1:])):  # better a short context than none
-        for precision, number in ways:
-            longest = _longest(shape, context, precision, gpu_gb, number)
+        for one, number in ways:
+            longest = _longest(shape, context, one, gpu_gb, number)
             if longest >= min(least, context):
-                return Fit(model, precision, number, longest, _each(shape, precision, longest, number))
-    precision, number = tried[-1]
-    takes = _each(shape, precision, min(LEAST_CONTEXT, context), number)
-    what = f"{number} GPUs of {gpu_gb:g} GB: at {precision} it takes {takes:.1f} GB of each"
-    one = f"a GPU of {gpu_gb:g} GB: at {precision} it takes {takes:.1f} GB"
-    raise CatalogError(f"it does not fit on {what if number > 1 else one}, with a context of {LEAST_CONTEXT} tokens")
+                return Fit(model, one, number, longest, _each(shape, one, longest, number))
+    last, number = tried[-1]
+    takes = _each(shape, last, min(LEAST_CONTEXT, context), number)
+    several = f"{number} GPUs of {gpu_gb:g} GB: at {last} it takes {takes:.1f} GB of each"
+    single = f"a GPU of {gpu_gb:g} GB: at {last} it takes {takes:.1f} GB"
+    raise CatalogError(
+        f"it does not fit on {several if number > 1 else single}, with a context of {LEAST_CONTEXT} tokens"
+    )
 
 
 def _splits(model: Model, gpus: int) -> bool:

@@ -147,7 +147,7 @@ def _serve(spot: Spot) -> Iterator[Problem]:
     for i, word in enumerate(spot.model.serve):
         if not word.startswith("--") and not last.startswith("--"):
             yield spot.problem("serve", i, says=f"{word!r} is no flag and the value of none: flags start with --")
-        if word.startswith("--") and word.partition("=")[0].removeprefix("--") in OWN_FLAGS:
+        if word.startswith("--") and word.partition("=")[0].removeprefix("--").replace("_", "-") in OWN_FLAGS:
             yield spot.problem("serve", i, says=f"{word.partition('=')[0]} is set by whoever starts the worker")
         last = word if word.startswith("--") and "=" not in word else ""
 

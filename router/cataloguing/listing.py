@@ -80,26 +80,12 @@ class Listed:
 
     def described(self) -> dict[str, Any]:
         """As JSON has it: the entry's own keys, and what follows from them."""
-        entry = self.model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"openness"})
-        memory = {precision: self.model.memory(precision) for precision in PRECISIONS}
-        whole = {precision: self.model.memory(precision, self.model.context) for precision in PRECISIONS}
         return {
             "id": self.key,
             "object": "catalog.model",
-            **entry,
-            "openness": {
-                "level": self.model.open,
-                **{n: c.model_dump() for n, c in self.model.openness if c is not None},
-            },
-            "memory_gb": {p: round(m.total, 1) if m else None for p, m in memory.items()},
-            "memory_gb_full_context": {
-                p: round(m.total, 1) if m and self.model.context else None for p, m in whole.items()
-            },
+            **self.model.described,
             "quality": None if self.quality is None else round(self.quality.value, 1),
-            "quality_benchmarks": {}
-            if self.quality is None
-            else {b: round(p, 1) for b, p in self.quality.benchmarks.items()},
-            "command": list(self.model.command),
+            "quality_benchmarks": {b: round(p, 1) for b, p in self.quality.benchmarks.items()} if self.quality else {},
         }
 
 

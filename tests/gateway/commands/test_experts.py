@@ -98,6 +98,15 @@ def test_memory_and_gpus_decide_how_it_is_served(config: Path) -> None:
     assert load_experts(config).experts["llama-3.3-70b-instruct"].model == "Some/AWQ"
 
 
+@pytest.mark.parametrize(("name", "precision"), [("Some/Coder-AWQ", "4bit"), ("Some/Coder-FP8-dynamic", "fp8")])
+def test_a_quantised_copy_is_reckoned_with_its_own_size(config: Path, name: str, precision: str) -> None:
+    asked = ("add", CODER, "--config", config, "--gpu-memory", "80", "--quantised", name, "--dry-run", "--json")
+    found = json.loads(run(*asked).stdout)
+    assert found["precision"] == precision
+    assert "--quantization" not in found["command"]
+    assert found["command"][2] == name
+
+
 @pytest.mark.parametrize(
     ("url", "kept"),
     [

@@ -64,6 +64,13 @@ def test_what_was_published_narrow_is_neither_widened_nor_narrowed() -> None:
         fit(model(precision="fp8"), 10)
 
 
+def test_a_precision_that_is_given_is_kept() -> None:
+    assert fit(model(), 80, precision="4bit").precision == "4bit"
+    assert fit(model(precision="4bit"), 80, precision="fp8").precision == "fp8"
+    with pytest.raises(CatalogError, match="at bf16 it takes"):
+        fit(LARGE, 80, precision="bf16")
+
+
 @pytest.mark.parametrize(
     ("gpu", "gpus", "told"),
     [
