@@ -173,6 +173,13 @@ def test_what_a_pool_between_still_serves_is_not_left_over_until_it_is_idle() ->
     assert [r.model for r in leftovers(old, newest.file)] == ["sql", "sql"]
 
 
+def test_what_the_newest_pool_wants_is_not_left_over_of_one_that_was_idle_when_it_came() -> None:
+    old = Pool(specialists(sql=with_path("sql")), {})
+    between = Pool(specialists(), {}, before=old)
+    Pool(specialists(sql=with_path("sql")), {}, before=between)
+    assert list(leftovers(old, specialists())) == []
+
+
 class Launched:
     """A launched worker's address."""
 
