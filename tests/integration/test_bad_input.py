@@ -18,7 +18,7 @@ import pytest
 from gateway.routes.carried import KINDS
 from tests.fakes.anything import EXPERTS, takes_anything
 from tests.fakes.raw import RawServer, raw_server
-from tests.fakes.upstream import FakeServer
+from tests.fakes.upstream import PATIENCE, FakeServer
 from tests.integration.conftest import Command, Start, experts_yaml, serve
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -165,7 +165,7 @@ def gateway(expert: RawServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def line(gateway: Command) -> Iterator[http.client.HTTPConnection]:
     """One connection, which is never opened a second time: what is refused must leave it fit for the next."""
     host, port = gateway.url.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+    connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
     connection.connect()
     connection.auto_open = 0
     yield connection
@@ -279,11 +279,14 @@ def head(method: str, path: str, *headers: bytes) -> bytes:
 Answers = list[tuple[int, dict[bytes, bytes], bytes]]
 
 
-def spoken(url: str, said: bytes, then: bytes = b"", half: bool = False) -> tuple[Answers, bool]:
-    """Every answer on one connection, and whether the gateway closed it; `then` is said after the first answer."""
+def spoken(url: str, said: bytes, then: bytes = b"", half: bool = False, closed: bool = False) -> tuple[Answers, bool]:
+    """Every answer on one connection, and whether the gateway closed it; `then` is said after the first answer.
+
+    Where it is to be closed that is waited for; else a moment without a word shows that it stands.
+    """
     host, port = url.removeprefix("http://").split(":")
     answers: Answers = []
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         connection.sendall(said)
         if half:
             connection.shutdown(socket.SHUT_WR)
@@ -293,7 +296,7 @@ def spoken(url: str, said: bytes, then: bytes = b"", half: bool = False) -> tupl
                 lines = dict(line.strip().lower().split(b": ", 1) for line in iter(file.readline, b"\r\n"))
                 content = b"" if said.startswith(b"HEAD") else file.read(int(lines.get(b"content-length", 0)))
                 answers.append((int(first.split()[1]), lines, content))
-                connection.settimeout(0.25)
+                connection.settimeout(PATIENCE if closed else 0.25)
                 if then:
                     connection.sendall(then)
                     then = b""
@@ -352,7 +355,7 @@ def test_a_connection_goes_on_where_what_was_said_was_understood_and_ends_where_
     gateway: Command, expert: RawServer, name: str, said: bytes, status: int, closed: bool, asked: bool
 ) -> None:
     expert.calls.clear()
-    [(got, headers, content), *_], ended = spoken(gateway.url, said)
+    [(got, headers, content), *_], ended = spoken(gateway.url, said, closed=closed)
     assert (got, ended, len(expert.calls)) == (status, closed, asked)
     assert not {b"set-cookie", b"location", b"access-control-allow-origin"} & set(headers)
     assert headers[b"content-type"] == b"application/json"
@@ -456,7 +459,7 @@ def test_what_no_expert_can_do_is_told_and_the_next_request_is_served(
     start: Start, servers: list[FakeServer], body: bytes, code: str, mentions: str
 ) -> None:
     gateway = start(experts_yaml(servers[0], expert_extra="    context_window: 8192"))
-    response = httpx.post(f"{gateway.url}{CHAT}", content=body, timeout=20)
+    response = httpx.post(f"{gateway.url}{CHAT}", content=body, timeout=PATIENCE)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == code
     assert mentions in response.json()["error"]["message"]
@@ -504,7 +507,7 @@ def test_garbage_that_is_not_http_does_not_stop_the_others(start: Start, servers
         b"GET / HTTP/9.9\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: -5\r\n\r\n",
     ):
-        with socket.create_connection((host, int(port)), timeout=5) as client:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
             client.sendall(garbage)
             client.recv(1000)
     assert httpx.get(f"{gateway.url}/health").status_code == 200

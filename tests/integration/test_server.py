@@ -6,21 +6,26 @@ comes next could not be told from what came before.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
+import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from tests.fakes.upstream import FakeServer, chunk, silent, streams
+from tests.fakes.upstream import PATIENCE, FakeServer, chunk, silent, streams
 from tests.integration.conftest import Running, Start, experts_yaml
 
 QUESTION = {"model": "one", "messages": [{"role": "user", "content": "hello"}]}
 HOST = b"host: x\r\n"
-NO_TIME = 0.3  # seconds that a head may take in these tests
+NO_TIME = 0.8  # seconds that a head may take in these tests
+LONG = 60.0
 
 
 @dataclass
@@ -40,7 +45,7 @@ class Client:
 
     def __init__(self, gateway: Running) -> None:
         host, port = gateway.url.removeprefix("http://").split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=10)
+        self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
         self.reader = self.socket.makefile("rb")
 
     def __enter__(self) -> Client:
@@ -96,6 +101,14 @@ def ask(body: bytes | None = None, headers: bytes = b"", version: bytes = b"1.1"
 
 def head(*headers: bytes, line: bytes = b"POST /v1/chat/completions HTTP/1.1", rest: bytes = b"") -> bytes:
     return b"\r\n".join((line, b"host: x", *headers)) + b"\r\n\r\n" + rest
+
+
+def gone(gateway: Running) -> None:
+    """Wait until no connection stands."""
+    until = time.monotonic() + PATIENCE
+    while gateway.server.server_state.connections and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not gateway.server.server_state.connections
 
 
 HEALTH = head(line=b"GET /health HTTP/1.1")
@@ -241,7 +254,9 @@ def test_a_head_that_drips_is_measured_as_a_whole(start: Start, servers: list[Fa
 def test_a_head_that_does_not_come_in_time_ends_the_connection(
     start: Start, servers: list[FakeServer], used: bool, first: bytes, then: bytes, told: bool
 ) -> None:
-    gateway = start(experts_yaml(servers[0]), header_seconds=NO_TIME, keep_alive_seconds=2 * NO_TIME)
+    # Where nothing comes behind an answer it is the second that ends it; else it must not be over before something does.
+    kept = LONG if first.strip() else 2 * NO_TIME
+    gateway = start(experts_yaml(servers[0]), header_seconds=NO_TIME, keep_alive_seconds=kept)
     with Client(gateway) as client:
         if used:
             client.send(HEALTH)
@@ -250,12 +265,10 @@ def test_a_head_that_does_not_come_in_time_ends_the_connection(
         if then:
             time.sleep(NO_TIME / 2)
             client.send(then)
-        began = time.monotonic()
         if told:
             client.refused(408, "request_timeout")
         else:
             assert client.is_closed()
-        assert time.monotonic() - began < 5
 
 
 def test_a_slow_answer_is_no_slow_head(start: Start, servers: list[FakeServer]) -> None:
@@ -267,12 +280,12 @@ def test_a_slow_answer_is_no_slow_head(start: Start, servers: list[FakeServer]) 
 
 
 def test_a_connection_rests_for_so_long_and_no_longer(start: Start, servers: list[FakeServer]) -> None:
-    gateway = start(experts_yaml(servers[0]), keep_alive_seconds=1.0)
+    gateway = start(experts_yaml(servers[0]), keep_alive_seconds=2.0)
     with Client(gateway) as client:
         for _ in range(2):
             client.send(HEALTH)
             assert client.answer().status == 200
-            time.sleep(0.3)
+            time.sleep(0.2)
         assert client.is_closed()
 
 
@@ -355,11 +368,19 @@ def test_a_client_that_asks_for_another_protocol_is_answered_in_this_one(gateway
 
 
 def test_rubbish_behind_a_request_takes_nothing_from_its_answer(gateway: Running, servers: list[FakeServer]) -> None:
-    servers[0].behaviour = streams(*(chunk({"content": "x"}) for _ in range(10)), chunk({}, "stop"), pause=0.05)
+    gate = threading.Event()
+
+    async def behave(server: FakeServer, request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
+        await asyncio.to_thread(gate.wait, PATIENCE)
+        events = [chunk({"content": "x"}) for _ in range(10)]
+        return await streams(*events, chunk({}, "stop"), pause=0.02)(server, request, body)
+
+    servers[0].behaviour = behave
     with Client(gateway) as client:
         client.send(ask(json.dumps({**QUESTION, "stream": True}).encode()))
         assert servers[0].wait_until_asked()
         client.send(b"NONSENSE\r\n\r\n" + HEALTH)
+        gate.set()
         assert client.answer().body.count(b'"x"') == 10
         assert client.is_closed()
     assert gateway.settled("moe_requests_total", 1, code="200")
@@ -399,10 +420,8 @@ def test_connections_beyond_the_limit_are_told_to_come_back_and_the_others_go_on
         for client in clients:
             client.__exit__()
         assert [status(first), status(second)] == [200, 200]
+    gone(gateway)
     with Client(gateway) as later:
-        until = time.monotonic() + 5
-        while len(gateway.server.server_state.connections) > 1 and time.monotonic() < until:
-            time.sleep(0.02)
         assert status(later) == 200
 
 
@@ -410,10 +429,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_head_leaves_nothing_behind(ga
     for sent in (b"", b"GET /hea", b"GET /health HTTP/1.1\r\nhost: x\r\n"):
         with Client(gateway) as client:
             client.send(sent)
-    until = time.monotonic() + 5
-    while gateway.server.server_state.connections and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not gateway.server.server_state.connections
+    gone(gateway)
 
 
 def test_an_expert_that_is_waited_for_holds_no_head_open(gateway: Running, servers: list[FakeServer]) -> None:
