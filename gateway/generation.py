@@ -11,6 +11,7 @@ from gateway.deciding import Decider
 from gateway.discovery import Discovery
 from gateway.dispatch import Dispatcher
 from gateway.fleet import FleetWatch
+from gateway.foresight import Foresight
 from gateway.health import HealthLoop
 from gateway.metrics import Metrics, baseline_of
 from gateway.pool import Pool
@@ -58,6 +59,9 @@ class Generation:
         serves, fleet = self._serves, FleetWatch(pool)
         file_before = before.state.file if before else None
         served = Served(self._upstream, file, pool.replicas, file_before, on_change=pool.refresh)
+        self._counted = link.addresses(file) if share[0] == 0 else {}  # what their owner says is counted by one process
+        self._foresight = Foresight(file, pool.sleepers) if pool.sleepers else None
+        foreseeing = [self._foresight.observe] if self._foresight else []
         self.state: GatewayState = GatewayState(
             settings,
             file,
@@ -65,7 +69,7 @@ class Generation:
             pool,
             metrics,
             workers,
-            (metrics.observe, fleet.observe, logs.write, *tracing.observers()),
+            (metrics.observe, fleet.observe, logs.write, *foreseeing, *tracing.observers()),
             Dispatcher(pool, self._upstream, serves),
             served,
         )
@@ -85,6 +89,7 @@ class Generation:
         price = public_price(file.baseline) if file.baseline else None
         router, replicas = self.state.decider.router, self.state.pool.all()
         self._metrics.describe(router, replicas, tuple(file.experts), baseline_of(file, price), self.state.served)
+        self._metrics.workers.watch(self._counted)
 
     async def close(self) -> None:
         """At once: what is in flight fails."""
@@ -121,12 +126,15 @@ class Generation:
         pool = self.state.pool
         pool.refresh()
         self._metrics.refresh()
+        if self._foresight is not None:
+            self._foresight.refresh()
         self._discovery.refresh(pool.file.experts, pool.replicas)
 
     def _heard(self) -> None:
         """The owner of the launched workers said how they do."""
         pool = self.state.pool
         pool.heard()
+        self._metrics.workers.refresh()
         self._discovery.refresh(pool.file.experts, pool.replicas)
 
 

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from gateway import __version__, metricfiles
 from gateway.exchange import Exchange, Outcome, Phase
 from gateway.replica import Replica, State
+from gateway.workermetrics import WorkerMetrics
 from router.experts import ExpertsFile, Price
 from router.routing import Router
 
@@ -177,6 +178,7 @@ class Metrics:
         self._served: Mismatched | None = None
         self.reloads = Counter("moe_config_reloads", "Tries to load another experts.yaml.", ("outcome",), registry=r)
         self._replicas = _Replicas(r)
+        self.workers = WorkerMetrics(r)
 
     def describe(
         self,
@@ -218,6 +220,7 @@ class Metrics:
     def refresh(self) -> None:
         """Look at what is not told to us when it changes: for processes that are asked for our metrics in our place."""
         self._replicas.refresh()
+        self.workers.refresh()
         for expert, mismatched in self._served.mismatched().items() if self._served else ():
             self.mismatch.labels(expert).set(mismatched)
 
@@ -266,6 +269,9 @@ class Metrics:
     def _observe_attempts(self, exchange: Exchange) -> None:
         for attempt in exchange.attempts:
             self._of(self.attempts, attempt.expert, attempt.replica, attempt.outcome or NONE).inc()
+        if exchange.passed_over is not None and exchange.attempts:
+            expert, why = exchange.passed_over
+            self._of(self.fallbacks, expert, exchange.attempts[0].expert, why).inc()
         for before, after in zip(exchange.attempts, exchange.attempts[1:], strict=False):
             if before.expert != after.expert:
                 self._of(self.fallbacks, before.expert, after.expert, before.outcome or NONE).inc()

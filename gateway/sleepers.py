@@ -54,6 +54,7 @@ class Sleepers:
         self._turns = Turns(self._sleepers)
         launchers = {name: launcher_of(file, name) for name in file.experts}
         self._launcher = {e: found[0] for e, found in launchers.items() if found and found[0] in self._sleepers}
+        self.launchers = tuple(dict.fromkeys(self._launcher.values()))
         self._file, self._replicas, self._wants, self._clock = file, replicas, wants, clock
 
     def __bool__(self) -> bool:
@@ -92,11 +93,19 @@ class Sleepers:
     def waiting(self, expert: str, queued: Callable[[str], int]) -> None:
         """The number of those who wait for the expert changed; `queued` tells it of each."""
         launcher = self._launcher[expert]
-        self._wants.waiting(launcher, sum(queued(e) for e, other in self._launcher.items() if other == launcher))
+        self._wants.waiting(launcher, sum(map(queued, self.served_by(launcher))))
 
     def wish(self, expert: str) -> None:
         """A request for it goes elsewhere, and it is to be woken for those who come next."""
         self._wants.wish(self._launcher[expert])
+
+    def expect(self, launcher: str, likely: float) -> None:
+        """So many requests more are expected for its workers within a minute."""
+        self._wants.expect(launcher, likely)
+
+    def served_by(self, launcher: str) -> tuple[str, ...]:
+        """The experts that answer from its workers, itself among them."""
+        return tuple(expert for expert, other in self._launcher.items() if other == launcher)
 
     def _facts(self, expert: str) -> list[WorkerFacts]:
         addresses = (replica.address for replica in self._replicas[expert])

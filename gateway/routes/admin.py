@@ -12,6 +12,7 @@ from gateway.errors import BadRequestError
 from gateway.reload import ReloadError
 from gateway.replica import Replica
 from gateway.state import GatewayState
+from gateway.workers.link import LinkedAddress
 
 routes = APIRouter(tags=["admin"])
 
@@ -40,6 +41,8 @@ async def experts(request: Request) -> dict[str, Any]:
             "ready": pool.ready(expert),
             "queued": pool.queued(expert),
             "queue_length": spec.queue.length,
+            "asleep": pool.sleepers.asleep(expert),
+            "awake_in": _finite(pool.sleepers.expected(expert)) if pool.sleepers.asleep(expert) else None,
             "replicas": [_described(replica, state.served.of(replica)) for replica in pool.replicas[expert]],
         }
         for expert, spec in state.file.experts.items()
@@ -47,13 +50,15 @@ async def experts(request: Request) -> dict[str, Any]:
 
 
 def _described(replica: Replica, served: str | None) -> dict[str, Any]:
-    """`served` is ok, or how its server is not as experts.yaml says; None where it told nothing."""
+    """`served` is ok, or how its server is not as experts.yaml says; None where it told nothing. `worker` is the state of one that
+    is launched, None where there is no owner of it."""
     now = replica.clock()
     ttft = replica.median_first_token(now)
     return {
         "name": replica.name,
         "state": replica.state,
         "served": served,
+        "worker": replica.address.state if isinstance(replica.address, LinkedAddress) else None,
         "up": replica.up,
         "available": replica.available,
         "cause": replica.cause,

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -78,7 +79,7 @@ async def test_an_address_is_known_while_its_worker_is_ready(owner: FakeOwner, t
         assert (first.url, first.api_key, second.url) == (URL, "k", None)
         for state in WorkerState:
             owner.tell(facts("coder-0", state, URL, api_key="k"), facts("coder-1", "starting"))
-            await until(lambda state=state: first.state is state)
+            await until(partial(lambda state: first.state is state, state))
             assert (first.url, first.api_key) == ((URL, "k") if state is READY else (None, None))
         assert second.state is WorkerState.STARTING
 
