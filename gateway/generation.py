@@ -114,7 +114,9 @@ class Generation:
 
     async def _unload(self) -> None:
         """The adapters that no file has any more, which is not known while the newest cannot be read."""
-        config = self.state.settings.config
+        config, experts = self.state.settings.config, self.state.file.experts.values()
+        if not any(spec.upstream.adapter for spec in experts):
+            return
         try:
             newest = await asyncio.to_thread(load_experts, config)
         except (OSError, UnicodeDecodeError, ConfigError):

@@ -19,7 +19,7 @@ from router.upstream import Adapter
 log = logging.getLogger("moe_gateway")
 
 OK = "ok"
-MAX_TRIES = 5  # to get a list out of a server that gives none
+MAX_TRIES = 5  # in a row for a list, of a server that gives none; then one after every LONGEST_PAUSE_SECONDS
 SETTLE_SECONDS = 10.0  # a start waits so long for adapters; those that take longer come later
 FIRST_PAUSE_SECONDS = 5.0  # until an adapter that was refused is tried again
 LONGEST_PAUSE_SECONDS = 300.0
@@ -41,6 +41,7 @@ class _Server:
     replicas: Mapping[Replica, str]
     life: object = None
     tries: int = 0
+    until: float = 0.0  # when to try again
     listing: Listing | None = None
     refused: dict[str, _Refused] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
@@ -54,7 +55,7 @@ class _Server:
         load = self.first.load
         life = (self.first.address.url, load and load.process, [replica.life for replica in self.replicas])
         if life != self.life:
-            self.life, self.tries, self.listing, self.refused = life, 0, None, {}
+            self.life, self.tries, self.until, self.listing, self.refused = life, 0, 0.0, None, {}
 
 
 class Served:
@@ -123,7 +124,7 @@ class Served:
     def _is_due(self, server: _Server) -> bool:
         listing = server.listing
         if listing is None:
-            return server.tries < MAX_TRIES
+            return self._clock() >= server.until
         if any(self._lacks(expert, listing) for expert in server.replicas.values()):
             return True
         # One that refuses a request may have been told to unload an adapter.
@@ -132,9 +133,11 @@ class Served:
 
     async def _look_at(self, server: _Server) -> None:
         try:
-            server.tries += 1
             listing = await self._listed(server)
             if listing is None:
+                server.tries += 1
+                if server.tries >= MAX_TRIES:
+                    server.until = self._clock() + LONGEST_PAUSE_SECONDS
                 if server.listing is None:
                     self._forget(server)
                 return

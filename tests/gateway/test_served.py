@@ -165,12 +165,15 @@ async def test_who_is_no_vllm_may_have_more_than_it_lists() -> None:
 
 
 @pytest.mark.parametrize("worker", [Worker(list_body=b"?"), Worker(list_body=b""), Worker(key="k")])
-async def test_a_list_that_cannot_be_had_changes_nothing_and_is_not_asked_for_for_ever(
+async def test_a_list_that_cannot_be_had_changes_nothing_and_is_asked_for_less_and_less(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     house = House(specialists(sql="sql"), workers={URLS[0]: worker})
     assert await house.look(2 * MAX_TRIES) == {"general-0": None, "sql-0": None}
     assert worker.asked in (0, MAX_TRIES)
+    house.clock.now += LONGEST_PAUSE_SECONDS
+    await house.look(3)
+    assert worker.asked in (0, MAX_TRIES + 1)
     assert set(house.states().values()) == {State.UP}
     assert caplog.records == []
     house.come_back()
