@@ -98,9 +98,11 @@ class CrewScreen:
 
 
 class SaysOnScreen(logging.Handler):
-    """Warnings and errors as lines for people."""
+    """Warnings and errors as lines for people, but for those that CrewScreen tells better."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() in ("worker died", "worker did not start"):
+            return
         extra = {key: value for key, value in vars(record).items() if key in ("worker", "why", "processes")}
         more = "".join(f", {key}: {value}" for key, value in extra.items())
         say(f"{record.levelname.lower()}: {record.getMessage()}{more}", "yellow")

@@ -87,7 +87,7 @@ async def _shown(config: Path, file: Any, place: Any) -> int:
     from gateway.workers.remains import adopting
 
     log = logging.getLogger("moe_gateway")
-    log.addHandler(SaysOnScreen(logging.CRITICAL))
+    log.addHandler(SaysOnScreen(logging.WARNING))
     log.propagate = False
     screen, began = CrewScreen(plans(file), place.state), time.monotonic()
     owner = Owner(config, file, place, screen.show, adopting())

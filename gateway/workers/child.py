@@ -96,6 +96,8 @@ class OwnerChild:
         while self._process is not None:
             started = time.monotonic()
             status = self._process.wait()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             if self._ending.is_set():
                 return
             if status == 0:
