@@ -1,18 +1,17 @@
 """Foresight: whether recent traffic turns to what an expert that sleeps is best at, so that it is woken before it is asked.
 
 Of each decision it looks at one figure p: the probability that the classifier gave to the domains that the expert serves best,
-whoever was chosen. No text is kept, and no more than three sums for each expert, whatever the traffic. With ages in seconds:
+whoever was chosen; less than a fifth counts as nothing, for such a request is far from being sent there. No text is kept, and
+no more than five sums for each expert, whatever the traffic. With weights w = exp(-age/60 s) of the requests up to now:
 
-    F = Σ p·exp(-age/60)           about how many such requests the last minute brought
-    B = F's mean, were traffic as it was over the last quarter of an hour: r·60·(1 - exp(-T/60)), where T is how long we
-        have looked and r = Σ p·exp(-age/900) / (900·(1 - exp(-T/900))) requests a second
-    V = F's variance then, by Campbell's theorem for requests that come independently: r2·30·(1 - exp(-2T/60)), r2 as r, of p²
+    F = Σ w·p                      about how many such requests the last minute brought, and the next one will
+    q, v                           mean and variance of p over the last 500 requests or so, beginning with 20 of p = 0
+    likely = F - q·Σw - 3·√(v·Σw²)   and 0 where that is less
 
-    likely = F - B - 3·√V, and 0 where that is less
-
-so that a domain that always has its few per cent, however much traffic there is, is expected by nobody: it is in B, and its
-chances are within three standard deviations. Four requests in a row with p = 0.4 where there was nothing before come to 1.05.
-When the expert falls asleep F begins anew: what kept it awake is no reason to wake it.
+so that likely is what came beyond the usual share and beyond chance: three standard deviations of F, were each p drawn anew
+from the usual ones. A domain that always has its part, however much traffic there is, is expected by nobody, nor is it when
+traffic begins again in the morning. Four requests in a row with p = 0.4, where that is unusual, come to 1.2; each of them may
+have been answered by another. When the expert falls asleep F begins anew: what kept it awake is no reason to wake it.
 """
 
 from __future__ import annotations
@@ -26,41 +25,49 @@ from gateway.exchange import Exchange
 from gateway.sleepers import Sleepers
 from router.experts import ExpertsFile
 
-FAST_SECONDS, SLOW_SECONDS = 60.0, 900.0
+FAST_SECONDS = 60.0
+USUAL_REQUESTS, FIRST_REQUESTS = 500, 20
+LEAST_PROBABILITY = 0.2
 DEVIATIONS = 3.0
 
 
 @dataclass(slots=True)
 class _Sums:
-    """Decayed to `at`; `since` is when the looking began."""
+    """Decayed to `at`: Σw·p, Σw and Σw²; `mean` and `square` are the usual p and p², of so many `requests`."""
 
-    since: float
     at: float
     fast: float = 0.0
-    slow: float = 0.0
-    squares: float = 0.0
+    weight: float = 0.0
+    weight_squared: float = 0.0
+    mean: float = 0.0
+    square: float = 0.0
+    requests: int = FIRST_REQUESTS
 
     def decay(self, now: float) -> None:
         age, self.at = max(0.0, now - self.at), now
-        self.fast *= math.exp(-age / FAST_SECONDS)
-        slower = math.exp(-age / SLOW_SECONDS)
-        self.slow *= slower
-        self.squares *= slower
+        factor = math.exp(-age / FAST_SECONDS)
+        self.fast *= factor
+        self.weight *= factor
+        self.weight_squared *= factor * factor
 
     def add(self, probability: float) -> None:
+        if probability < LEAST_PROBABILITY:
+            probability = 0.0
         self.fast += probability
-        self.slow += probability
-        self.squares += probability * probability
+        self.weight += 1.0
+        self.weight_squared += 1.0
+        self.requests = min(self.requests + 1, USUAL_REQUESTS)
+        self.mean += (probability - self.mean) / self.requests
+        self.square += (probability * probability - self.square) / self.requests
+
+    def begin(self) -> None:
+        """Forget the last minute, not what is usual."""
+        self.fast = self.weight = self.weight_squared = 0.0
 
     @property
     def likely(self) -> float:
-        looked = self.at - self.since
-        if looked <= 0:
-            return 0.0
-        weight = SLOW_SECONDS * -math.expm1(-looked / SLOW_SECONDS)
-        mean = self.slow / weight * FAST_SECONDS * -math.expm1(-looked / FAST_SECONDS)
-        variance = self.squares / weight * FAST_SECONDS / 2 * -math.expm1(-2 * looked / FAST_SECONDS)
-        return max(0.0, self.fast - mean - DEVIATIONS * math.sqrt(variance))
+        variance = max(0.0, self.square - self.mean * self.mean) * self.weight_squared
+        return max(0.0, self.fast - self.mean * self.weight - DEVIATIONS * math.sqrt(variance))
 
 
 class Foresight:
@@ -70,7 +77,7 @@ class Foresight:
         self._sleepers, self._clock = sleepers, clock
         now = clock()
         self._domains = {name: _best_at(file, sleepers.served_by(name)) for name in sleepers.launchers}
-        self._sums = {name: _Sums(now, now) for name in sleepers.launchers}
+        self._sums = {name: _Sums(now) for name in sleepers.launchers}
         self._slept = dict.fromkeys(sleepers.launchers, False)
 
     def observe(self, exchange: Exchange) -> None:
@@ -93,7 +100,7 @@ class Foresight:
         for name, sums in self._sums.items():
             asleep = self._sleepers.asleep(name)
             if asleep and not self._slept[name]:
-                sums.fast = 0.0
+                sums.begin()
             self._slept[name] = asleep
             self._sleepers.expect(name, round(sums.likely, 1) if asleep else 0.0)
 
