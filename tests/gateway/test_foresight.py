@@ -40,7 +40,7 @@ def sleeping(domains: dict[str, float], **upstream: Any) -> dict[str, Any]:
 
 
 FILE = experts_file(
-    {"general": {"domains": {"general": 0.9, "code": 0.4}}, "coder": sleeping({"code": 0.9, "math": 0.5})}
+    {"general": {"domains": {"general": 0.9, "code": 0.4}}, "coder": sleeping({"code": 0.9, "math": 0.7})}
 )
 
 
