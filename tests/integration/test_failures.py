@@ -11,6 +11,7 @@ from gateway.settings import Settings
 from router.artifact import Artifact
 from router.experts import parse_experts
 from router.routing import Router
+from tests.fakes.owner import fake_owner
 from tests.integration.conftest import _threaded
 from tests.integration.failures.checks import Case
 from tests.integration.failures.endpoints import ENDPOINTS
@@ -27,14 +28,14 @@ AT_ONCE = ("gateway-drain",)  # scenes that ask for a stream and for a whole ans
 
 @pytest.fixture(scope="module")
 def gateway_stage(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with servers() as (raw, good, strange), dead_ends() as (refused, deaf):
+    state = tmp_path_factory.mktemp("state")
+    with servers() as (raw, good, strange), dead_ends() as (refused, deaf), fake_owner(state) as owner:
         router = Router(parse_experts(experts_yaml(raw, good, strange, refused, deaf)), artifact)
-        state = tmp_path_factory.mktemp("state")
         settings = Settings(health_interval=3600.0, client_seconds=1.0, state=state)
         # One client: to make one takes longer than most rows.
         told = {"response": [lambda _: HEARD.set()]}
         with _threaded(settings, router) as gateway, httpx.Client(timeout=2 * LONG_SECONDS, event_hooks=told) as client:
-            yield Stage(gateway, raw, good, client, artifact)
+            yield Stage(gateway, raw, good, client, artifact, owner)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from gateway.budget import PER_SECOND, RESERVE, SHARE
 from tests.fakes.dialects import CHAT, TEXT, TOKENS
 from tests.fakes.raw import END, Call, RawBehaviour, Then, piece, sends, stream_head, whole
 from tests.fakes.upstream import PATIENCE
+from tests.integration.failures import sleeping
 from tests.integration.failures.endpoints import said
 from tests.integration.failures.operators import gateway_drain, reload
 from tests.integration.failures.plays import HANGS, SHUT_DOWN, TOO_LONG
@@ -299,6 +300,11 @@ SCENES: dict[str, Scene] = {
     "queue-full": _queue("full", 0.0),
     "queue-wait": _queue("queued", 0.3),
     "all-down": all_down,
+    "asleep": sleeping.asleep,
+    "waking": sleeping.waking,
+    "woke-late": sleeping.woke_late,
+    "wake-fails": sleeping.wake_fails,
+    "client-leaves-asleep": sleeping.leaves_asleep,
     "client-leaves-sending": leaves_sending,
     "reset-kept": reset_kept,
     "client-leaves-waiting": _leaves(HANGS, "waiting"),

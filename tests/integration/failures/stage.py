@@ -16,6 +16,7 @@ import trustme
 
 from router.artifact import Artifact
 from tests.fakes.dialects import DIALECTS
+from tests.fakes.owner import FakeOwner
 from tests.fakes.raw import END, Call, RawServer, Then, piece, raw_server, sends, stream_head, whole
 from tests.fakes.upstream import PATIENCE
 from tests.integration.conftest import PATIENT, Running
@@ -31,6 +32,7 @@ COUNTED = frozenset(
         "moe_tokens_total",
         "moe_cost_usd_total",
         "moe_client_disconnects_total",
+        "moe_queue_refused_total",
     }
 )
 PRICE = {"input": 1.0, "cached_input": 0.5, "output": 2.0}
@@ -73,13 +75,15 @@ class Books:
 
 @dataclass
 class Stage:
-    """`raw` answers for the experts `raw`, `brisk` and so on, `good` for `good`; an expert `X-then` has `good` as its fallback."""
+    """`raw` answers for the experts `raw`, `brisk` and so on, `good` for `good`; an expert `X-then` has `good` as its fallback.
+    `owner` says where the workers of `sleeper` and `dozer` are."""
 
     gateway: Running
     raw: RawServer
     good: RawServer
     client: httpx.Client
     artifact: Artifact
+    owner: FakeOwner
     endpoint: str = "chat"  # where the clients ask that leave
 
     def ask(self, model: str, stream: bool, endpoint: str = "chat") -> httpx.Response:
@@ -160,12 +164,21 @@ def experts_yaml(raw: RawServer, good: RawServer, strange: RawServer, refused: i
         text += expert_lines(name, ", ".join(f"{raw.url}/{i}" for i in range(replicas)), PATIENT, "good")
     text += [*expert_lines("hedged", f"{raw.url}, {good.url}", PATIENT), "    affinity: none", "    hedge: 200ms"]
     text += [*expert_lines("pair", f"{raw.url}, {good.url}", PATIENT), "    affinity: none"]
+    for name, wait in (("sleeper", "300ms"), ("dozer", "60s")):
+        for fallback in ((), ("good",)):
+            text += _sleeping("-".join([name, *("then" for _ in fallback)]), wait, *fallback)
     text += _windowed("middle", 2048, raw.url, "small", "large") + _windowed("small", 1024, good.url)
     return "\n".join(text + _windowed("large", 8192, good.url))
 
 
 def _windowed(name: str, window: int, url: str, *fallbacks: str) -> list[str]:
     return [*expert_lines(name, url, PATIENT, *fallbacks), f"    context_window: {window}"]
+
+
+def _sleeping(name: str, wait: str, *fallbacks: str) -> list[str]:
+    lines = [line for line in expert_lines(name, "", PATIENT, *fallbacks) if "upstream:" not in line]
+    launch = "    upstream: {launch: {engine: vllm}}"
+    return [*lines, launch, "    sleep_after: 10m", f"    wake_within: {wait}", f"    queue: {{wait: {wait}}}"]
 
 
 def expert_lines(name: str, urls: str, timeouts: str, *fallbacks: str) -> list[str]:
