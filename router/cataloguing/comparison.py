@@ -136,7 +136,7 @@ def facts(model: Model, quality: Quality | None) -> Iterator[tuple[str, str]]:
             _gb(model.memory(precision, model.context)) if model.context else NOTHING,
         ]
         yield f"GB at {precision}", " / ".join(dict.fromkeys(cells)) + published if cells[0] != NOTHING else NOTHING
-    yield "quality", f"{quality.value:.0f} of {len(quality.benchmarks)}" if quality else NOTHING
+    yield "quality", f"{quality.value:.0f} by {', '.join(quality.benchmarks)}" if quality else NOTHING
     for score in model.scores:
         yield score.benchmark, f"{score.score:g} ({score.date})"
     yield "price in / out", f"{price.input:g} / {price.output:g} ({price.provider})" if price else NOTHING

@@ -58,6 +58,7 @@ def test_an_entry_goes_with_the_comments_below_its_first_line_and_a_blank_line()
             "things:\n  a: |\n    # text\n\n    more\n\n  k: v\nx: 1\n",
         ),
         ("things:\n  a:\n    - x\n  # loose\nx: 1\n", "things:\n  a:\n    - x\n\n  k: v\n  # loose\nx: 1\n"),
+        ("things:\n  a: [1,\n2]\nx: 1\n", "things:\n  a: [1,\n2]\n\n  k: v\nx: 1\n"),
         ("things:\n  a: 1\n...\n", "things:\n  a: 1\n\n  k: v\n...\n"),
         ("---\nthings:\n  a: ${KEY}\n  b: {c: ${KEY}}\n", "---\nthings:\n  a: ${KEY}\n  b: {c: ${KEY}}\n  k: v\n"),
         ('x: 1\n"things":\n  a: 1\n', 'x: 1\n"things":\n  a: 1\n\n  k: v\n'),
@@ -95,7 +96,7 @@ COMMENTS = st.sampled_from(["", "\n", "  # as deep as the keys\n", "      # deep
 VALUES = st.sampled_from(
     [
         "{x: 1}", "\n    x: 1", "\n    - 1\n    - 2", "|\n    # no comment\n\n    x", "'two\n    lines'", "[1,\n    2]",
-        "# none\n    x: 1",
+        "# none\n    x: 1", "[1,\n2]", "{x:\n  1,\n}",
     ]
 )  # fmt: skip
 KEYS = st.lists(st.sampled_from(["a", "b-c", "d.e", "'q'", "5"]), min_size=1, max_size=4, unique=True)

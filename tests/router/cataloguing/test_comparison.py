@@ -84,7 +84,7 @@ def test_the_table_has_a_cell_for_each_model_and_no_row_of_dashes() -> None:
     assert rows["parameters"] == ["8.03B"] * 3
     assert rows["GB at bf16"][0] == "20.3 / 36.5 (published)"
     assert rows["price in / out"] == ["0.1 / 0.1 (Host)", "1 / 1 (Host)", "0.2 / 0.2 (Host)"]
-    assert rows["quality"] == ["75 of 1", "65 of 1", "—"]
+    assert rows["quality"] == ["75 by HumanEval", "65 by HumanEval", "—"]
     assert "limits of use" not in rows
     assert "finetuning code" not in rows
     names = list(rows)
