@@ -129,7 +129,7 @@ def fake_owner(state: Path, *workers: WorkerFacts) -> Iterator[FakeOwner]:
         owner.close()
 
 
-def until(holds: Callable[[], object], seconds: float = 5.0) -> bool:
+def until(holds: Callable[[], object], seconds: float = 30.0) -> bool:
     """Whether it holds within so long."""
     end = time.monotonic() + seconds
     while not holds() and time.monotonic() < end:
