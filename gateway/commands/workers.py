@@ -156,11 +156,7 @@ def status(config: Config = DEFAULT_CONFIG, state: State = None, as_json: Json =
     if as_json:
         print_json({"owner": {"pid": board.pid, "config": board.config}, "workers": [_as_json(r) for r in board.rows]})
     else:
-        screen = out if out.is_terminal else Console(width=WIDE)
-        screen.print(table(board), highlight=False)
-        for row in board.rows:
-            if row.facts.why:
-                out.print(f"{row.facts.name}: {row.facts.why}", highlight=False, markup=False, soft_wrap=True)
+        _show(board)
     if not board.rows or any(row.facts.failing for row in board.rows):
         raise typer.Exit(1)
 
@@ -230,22 +226,34 @@ def _board(state: Path) -> Board | None:
             return None
 
 
-def table(board: Board) -> Table:
+def _show(board: Board) -> None:
+    screen = out if out.is_terminal else Console(width=WIDE)
+    shown = table(board)
+    fits = screen.measure(shown, options=screen.options.update(max_width=WIDE * 10)).maximum <= screen.width
+    screen.print(shown if fits else table(board, models=False), highlight=False)
+    models = {} if fits else {row.facts.expert: row.model for row in board.rows}
+    notes = [*models.items(), *((row.facts.name, row.facts.why) for row in board.rows if row.facts.why)]
+    for name, note in notes:
+        out.print(f"{name}: {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def table(board: Board, models: bool = True) -> Table:
     from gateway.commands.crewscreen import styled
 
-    shown = Table(box=None, pad_edge=False)
+    shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0) if not models else (0, 2, 0, 0))
     for name in ("worker", "state", "since", "pid", "where"):
         shown.add_column(name, no_wrap=True)
     for name in ("memory", "run", "wait", "tok/s", "restarts"):
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("model", overflow="fold")
+    if models:
+        shown.add_column("model", no_wrap=True)
     for row in board.rows:
         facts, up = row.facts, row.facts.state is WorkerState.READY
         figures = (str(row.running), str(row.waiting), f"{row.tokens_per_second:.1f}") if up else ("–", "–", "–")
         shown.add_row(
             facts.name, styled(facts.state), _ago(time.time() - facts.since), str(facts.pid or "–"), row.place,
             "–" if row.memory is None else f"{row.memory / 1024**3:.1f} GiB", *figures, str(facts.restarts),
-            escape(row.model),
+            *([escape(row.model)] if models else []),
         )  # fmt: skip
     return shown
 

@@ -32,12 +32,14 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "with --tensor-parallel-size (on the CPU: --kv-cache-memory-bytes)",
         ),
         (r"LoRA rank (\d+) is greater than", "an adapter has rank {0}: args: [--max-lora-rank, {0}]"),
+        (
+            r"ended by itself, with status -9$",
+            "it was killed: where nobody did, the system did for want of memory (see dmesg)",
+        ),
         (r"(No module named .+)", "{0}: is vLLM whole in its environment?"),
     )
 )
-_CAUSE = re.compile(
-    r"^(?:.*?\] )?((?:[A-Za-z_.]*\.)?[A-Z][A-Za-z]*(?:Error|Exception)\b.*|.*\berror: .*)$", re.MULTILINE
-)
+_CAUSE = re.compile(r"^(?:.*?\] )?((?:[\w.]*\.)?[A-Z][A-Za-z]*(?:Error|Exception)\b.*|.*\berror: .*)$", re.MULTILINE)
 _LATER = re.compile(r"Engine core initialization failed|^keeper: |resource_tracker")
 
 

@@ -39,6 +39,11 @@ PORT = "    sock.bind(addr)\nOSError: [Errno 98] Address already in use\n"
 RANK = "ValueError: LoRA rank 64 is greater than max_lora_rank 16.\n"
 GATED = "huggingface_hub.errors.GatedRepoError: 401 Client Error.\nOSError: You are trying to access a gated repo.\n"
 LACK = "ModuleNotFoundError: No module named 'torch'\n"
+DEAD = (
+    "(APIServer pid=22) ERROR 11-29 16:24:15 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered\n"
+    "keeper: the server ended by itself, with status 0\n"
+)
+KILLED = "INFO serving\nkeeper: the server ended by itself, with status -9\n"
 OTHER = (
     "INFO all is well\nRuntimeError: Unsupported CPU attention configuration: head_dim=16\nkeeper: the server ended\n"
 )
@@ -57,6 +62,8 @@ OTHER = (
         (RANK, "ValueError: LoRA rank 64", "args: [--max-lora-rank, 64]"),
         (GATED, "OSError: You are trying", "HF_TOKEN"),
         (LACK, "ModuleNotFoundError: No module named 'torch'", "is vLLM whole"),
+        (DEAD, "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered", ""),
+        (KILLED, "", "for want of memory"),
         (OTHER, "RuntimeError: Unsupported CPU attention configuration: head_dim=16", ""),
     ],
 )
