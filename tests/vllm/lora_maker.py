@@ -15,8 +15,9 @@ RANK = 4
 SCALE = 0.3  # standard deviation of what is in both matrices
 
 
-def make_adapter(model: Path, out: Path, seed: int) -> Path:
-    """Write adapter `out` of the Llama-like `model`, a folder of Hugging Face's. Equal seeds give equal files. Returns `out`."""
+def make_adapter(model: Path, out: Path, seed: int, scale: float = SCALE) -> Path:
+    """Write adapter `out` of the Llama-like `model`, a folder of Hugging Face's. Equal seeds give equal files; with a `scale`
+    of 0 it changes nothing. Returns `out`."""
     config = json.loads((model / "config.json").read_text("utf-8"))
     heads = config["num_attention_heads"]
     head = config.get("head_dim") or config["hidden_size"] // heads
@@ -28,7 +29,7 @@ def make_adapter(model: Path, out: Path, seed: int) -> Path:
             place = f"base_model.model.model.layers.{layer}.self_attn.{module}"
             shapes = {"lora_A": (RANK, config["hidden_size"]), "lora_B": (width, RANK)}
             for part, shape in shapes.items():
-                tensors[f"{place}.{part}.weight"] = (SCALE * chance.standard_normal(shape)).astype(np.float32)
+                tensors[f"{place}.{part}.weight"] = (scale * chance.standard_normal(shape)).astype(np.float32)
     out.mkdir(parents=True, exist_ok=True)
     _write_safetensors(out / "adapter_model.safetensors", tensors)
     settings = {

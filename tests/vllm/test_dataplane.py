@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.conftest import Command, metric, serve
-from tests.vllm.conftest import VllmWorker
+from tests.integration.conftest import metric
+from tests.vllm.launching import Launched, wait_for
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
 WEATHER = {
     "name": "weather",
@@ -27,25 +27,9 @@ WEATHER = {
 }
 
 
-@pytest.fixture(scope="module")
-def gateway(vllm_worker: VllmWorker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
-    folder = tmp_path_factory.mktemp("vllm-dataplane")
-    config = folder / "experts.yaml"
-    config.write_text(
-        "version: 1\nexperts:\n"
-        "  found:\n    model: smollm2\n    domains: [code]\n    price: {input: 1, output: 1}\n"
-        f"    upstream: {{vllm: [{vllm_worker.url}]}}\n    capabilities: [tools, json_schema]\n"
-        "  chats:\n    model: smollm2\n    domains: [math]\n    endpoints: [chat]\n"
-        f"    upstream: {{vllm: [{vllm_worker.url}]}}\n    capabilities: [tools]\n",
-        "utf-8",
-    )
-    with serve("--config", str(config), "--state", str(folder / "state")) as command:
-        yield command
-
-
 @pytest.fixture
-def http(gateway: Command) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=gateway.url, timeout=120) as client:
+def http(specialists: Launched) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=specialists.url, timeout=120) as client:
         yield client
 
 
@@ -62,27 +46,27 @@ def test_every_endpoint_that_vllm_lists_is_found_and_served(http: httpx.Client) 
         ("messages/count_tokens", {"messages": FRANCE}),
     ]
     for path, body in asked:
-        answer = http.post(f"/v1/{path}", json={"model": "found", **body})
+        answer = http.post(f"/v1/{path}", json={"model": "coder", **body})
         assert answer.status_code == 200, answer.text
-        assert answer.headers["x-moe-expert"] == "found"
+        assert answer.headers["x-moe-expert"] == "coder"
         assert float(answer.headers["x-moe-cost-usd"]) > 0 or path.endswith("count_tokens")
-    refused = http.post("/v1/embeddings", json={"model": "found", "input": "hi"})
+    refused = http.post("/v1/embeddings", json={"model": "coder", "input": "hi"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_endpoint")
-    lost = http.post("/v1/responses", json={"model": "found", "input": "hi", "previous_response_id": "resp_1"})
+    lost = http.post("/v1/responses", json={"model": "coder", "input": "hi", "previous_response_id": "resp_1"})
     assert (lost.status_code, lost.json()["error"]["param"]) == (400, "previous_response_id")
 
 
-def test_streams_of_the_other_dialects_end_well_and_are_counted(http: httpx.Client, gateway: Command) -> None:
+def test_streams_of_the_other_dialects_end_well_and_are_counted(http: httpx.Client, specialists: Launched) -> None:
     def output() -> float:
-        return metric(httpx.get(f"{gateway.url}/metrics").text, "moe_tokens_total", expert="found", kind="output")
+        return metric(httpx.get(f"{specialists.url}/metrics").text, "moe_tokens_total", expert="coder", kind="output")
 
     before = output()
     response = http.post(
-        "/v1/responses", json={"model": "found", "input": "Hi", "max_output_tokens": 5, "stream": True}
+        "/v1/responses", json={"model": "coder", "input": "Hi", "max_output_tokens": 5, "stream": True}
     )
     assert events(response)[0] == "response.created"
     assert events(response)[-1] in ("response.completed", "response.incomplete")
-    body = {"model": "found", "messages": FRANCE, "max_tokens": 5, "stream": True}
+    body = {"model": "coder", "messages": FRANCE, "max_tokens": 5, "stream": True}
     message = http.post("/v1/messages", json=body)
     assert (events(message)[0], events(message)[-1]) == ("message_start", "message_stop")
     assert output() - before == 10
@@ -90,11 +74,11 @@ def test_streams_of_the_other_dialects_end_well_and_are_counted(http: httpx.Clie
 
 def test_a_message_to_an_expert_that_only_chats_reads_as_vllm_s_own(http: httpx.Client) -> None:
     body = {"messages": FRANCE, "max_tokens": 8, "temperature": 0, "system": "You are a helpful assistant."}
-    own, translated = (http.post("/v1/messages", json={"model": m, **body}).json() for m in ("found", "chats"))
+    own, translated = (http.post("/v1/messages", json={"model": m, **body}).json() for m in ("coder", "chats"))
     assert translated["content"] == own["content"]
     assert translated["stop_reason"] == own["stop_reason"]
     assert translated["usage"]["output_tokens"] == own["usage"]["output_tokens"]
-    counts = [http.post("/v1/messages/count_tokens", json={"model": m, "messages": FRANCE}) for m in ("found", "chats")]
+    counts = [http.post("/v1/messages/count_tokens", json={"model": m, "messages": FRANCE}) for m in ("coder", "chats")]
     assert counts[0].json()["input_tokens"] == counts[1].json()["input_tokens"]
     stream = http.post("/v1/messages", json={"model": "chats", "stream": True, **body})
     assert events(stream)[0] == "message_start"
@@ -133,21 +117,21 @@ def test_a_schema_is_kept(http: httpx.Client) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
     body = {"model": "auto", "messages": FRANCE, "response_format": form, "max_tokens": 40}
     answer = http.post("/v1/chat/completions", json=body)
-    assert answer.headers["x-moe-expert"] == "found"  # the only one that can
+    assert answer.headers["x-moe-expert"] == "coder"  # the only one that can
     assert set(json.loads(answer.json()["choices"][0]["message"]["content"])) == {"yes"}
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_frees_the_engine_whatever_it_waits_for(
-    gateway: Command, vllm_worker: VllmWorker, stream: bool
-) -> None:
-    body = {"model": "found", "max_tokens": 1500, "ignore_eos": True, "stream": stream, "messages": FRANCE}
+def test_a_client_that_leaves_frees_the_engine_whatever_it_waits_for(specialists: Launched, stream: bool) -> None:
+    body = {"model": "coder", "max_tokens": 1500, "ignore_eos": True, "stream": stream, "messages": FRANCE}
+    before = specialists.generated()
     with (
-        httpx.Client(timeout=httpx.Timeout(60, read=60 if stream else 1.5)) as client,
+        httpx.Client(timeout=httpx.Timeout(60, read=60 if stream else 3)) as client,
         suppress(httpx.ReadTimeout),
-        client.stream("POST", f"{gateway.url}/v1/chat/completions", json=body) as response,
+        client.stream("POST", f"{specialists.url}/v1/chat/completions", json=body) as response,
     ):
         chunks = response.iter_bytes()  # held: the response is closed with it
         next(chunks)
-        assert vllm_worker.settles_at("vllm:num_requests_running", 1)
-    assert vllm_worker.settles_at("vllm:num_requests_running", 0)
+        assert specialists.running() == 1
+    wait_for("the engine to be free", lambda: specialists.running() == 0, specialists.log, seconds=20)
+    assert 0 < specialists.generated() - before < 1500
