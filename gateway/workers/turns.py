@@ -21,7 +21,10 @@ from router.experts import ExpertsFile
 WAKE_SECONDS, START_SECONDS = 5.0, 60.0
 LEAST_COST_SECONDS = 5.0  # a turn is not shorter because waking is cheap: what runs has to end first
 LONGEST_TURN = 4.0  # in wakes: so much of the time at least is for work, where all have more than enough of it
-LINGER = 0.25  # in wakes: so long without work ends a turn for which others wait
+LINGER, LEAST_LINGER_SECONDS = (
+    0.25,
+    2.5,
+)  # in wakes, and no less: so long without work ends a turn for which others wait
 ASLEEP, READY, FAILED = WorkerState.ASLEEP, WorkerState.READY, WorkerState.FAILED
 
 
@@ -193,7 +196,7 @@ def longest_turn(wake_seconds: float) -> float:
 
 def linger(wake_seconds: float) -> float:
     """Seconds that one without work keeps it."""
-    return LINGER * wake_seconds
+    return max(LINGER * wake_seconds, LEAST_LINGER_SECONDS)
 
 
 def state_of(workers: Iterable[WorkerState]) -> WorkerState:
