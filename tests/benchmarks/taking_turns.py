@@ -105,9 +105,9 @@ def timeline() -> str:
                         f'<rect x="{x:.1f}" y="{y - LANE + 4}" width="{width:.1f}" height="{LANE}" fill="{colour}"/>'
                     )
         y += LANE + 22
-    for i, (state, colour) in enumerate(COLOURS.items()):
+    for i, (shown, colour) in enumerate(COLOURS.items()):
         parts.append(f'<rect x="{LEFT + 130 * i}" y="{y - 12}" width="12" height="12" fill="{colour}"/>')
-        parts.append(f'<text x="{LEFT + 130 * i + 18}" y="{y - 2}">{state}</text>')
+        parts.append(f'<text x="{LEFT + 130 * i + 18}" y="{y - 2}">{shown}</text>')
     body = "\n".join(parts)
     style = 'font-family="sans-serif" font-size="13" fill="#333"'
     back = f'<rect width="{WIDE}" height="{y + 8}" fill="white"/>'

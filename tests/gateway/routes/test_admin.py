@@ -82,8 +82,9 @@ async def test_every_expert_and_replica_is_there_and_no_address() -> None:
 
 async def test_one_that_was_never_asked() -> None:
     assert await told(House()) == {
-        "name": "coder-0", "state": "up", "served": None, "worker": None, "up": None, "available": True,
-        "cause": None, "retry_after": 0, "failures": 0, "trips": 0, "last_outcome": None, "in_flight": 0, "max_in_flight": 4, "weight": 1, "share": 1,
+        "name": "coder-0", "state": "up", "served": None, "worker": None, "up": None, "available": True, "cause": None,
+        "retry_after": 0, "failures": 0, "trips": 0, "last_outcome": None, "in_flight": 0, "max_in_flight": 4, "weight": 1,
+        "share": 1,
         "outstanding": 0, "load": None, "ttft": None,
     }  # fmt: skip
 
