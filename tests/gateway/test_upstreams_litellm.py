@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -684,6 +685,24 @@ class TestLoading:
         await starting
         assert await made.healthy(ProviderAddress("openai/x"))
         await made.close()
+
+    async def test_the_last_that_closes_leaves_no_connection_of_its_loop_open(self, provider: FakeProvider) -> None:
+        """In the second loop of a process as well: there litellm has a session that is not in its cache."""
+
+        async def use() -> None:
+            made = LiteLLMUpstream(loaded)
+            await made.start()
+            for dialect in DIALECTS:
+                provider.behaviour = claude if dialect == "claude" else well
+                await (await post(made, address(provider, dialect), stream=True)).read()
+            await made.close()
+            sessions = [found for found in gc.get_objects() if type(found) is aiohttp.ClientSession]
+            assert [
+                session for session in sessions if session._loop is asyncio.get_running_loop() and not session.closed
+            ] == []
+
+        await asyncio.to_thread(asyncio.run, use())
+        await use()
 
     async def test_one_that_closes_leaves_the_connections_of_the_other(self, provider: FakeProvider) -> None:
         """As when another experts.yaml takes over while the last requests of the one before end."""

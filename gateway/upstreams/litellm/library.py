@@ -156,7 +156,16 @@ class Library:
         kept = self._litellm.in_memory_llm_clients_cache.cache_dict
         for key in [key for key in kept if key.endswith(f"-{loop}")]:
             await kept.pop(key).close()
+        shared = self._shared_session()
+        if getattr(shared, "_loop", None) is asyncio.get_running_loop():
+            await shared.close()
         await asyncio.sleep(0)  # a transport is closed in the loop's next turn
+
+    def _shared_session(self) -> Any:
+        """What the one client that litellm has for all loops keeps of connections, None if it was not used. It makes a new session
+        where it finds its last one closed or another loop's, and only that of its first loop is in the cache."""
+        client = vars(self._litellm).get("module_level_aclient")
+        return getattr(getattr(getattr(client, "client", None), "_transport", None), "client", None)
 
 
 _LOADING = threading.Lock()
