@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("whatever machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("whatever machine")
 
 ALLOWED = Path(__file__).parent / "allowed_skips.json"  # {"test id, or the folder of all of them with its /": "reason"}
 

@@ -13,8 +13,8 @@ import openai
 import pytest
 
 from tests.fakes.providers import TOOL, FakeProvider, claude, fake_provider, loaded, tool_chunks
-from tests.fakes.upstream import Behaviour, FakeServer, chunk, endless, fake_server, silent, status, streams
-from tests.integration.conftest import Running, Start
+from tests.fakes.upstream import PATIENCE, Behaviour, FakeServer, chunk, endless, fake_server, silent, status, streams
+from tests.integration.conftest import PATIENT, Running, Start
 
 KEY = "sk-of-the-operator"
 CODE = [{"role": "user", "content": "Write a Python function that reverses a linked list."}]
@@ -50,7 +50,7 @@ def running(start: Start, providers: tuple[FakeProvider, FakeProvider], monkeypa
     return start(experts(coder.url, mathematician.root))
 
 
-def experts(coder: str, mathematician: str, more: str = "") -> str:
+def experts(coder: str, mathematician: str, more: str = "", timeouts: str = PATIENT) -> str:
     return f"""
 version: 1
 experts:
@@ -60,7 +60,7 @@ experts:
     upstream: {{litellm: hosted_vllm/a-coder, base_url: "{coder}", api_key: "${{PROVIDER_KEY}}"}}
     price: {{input: 1.0, cached_input: 0.5, output: 2.0}}
     capabilities: [tools]
-    timeouts: {{connect: 2s, first_byte: 4s, idle: 4s, total: 4s}}
+    timeouts: {timeouts}
     {more}
   mathematician:
     model: claude
@@ -133,7 +133,7 @@ def test_a_tool_call_is_streamed(running: Running, providers: tuple[FakeProvider
 
 def test_anthropics_clients_are_served_by_any_of_them(running: Running) -> None:
     body = {"model": "coder", "max_tokens": 50, "messages": CODE}
-    answer = httpx.post(f"{running.url}/v1/messages", json=body)
+    answer = httpx.post(f"{running.url}/v1/messages", json=body, timeout=PATIENCE)
     assert answer.status_code == 200
     assert answer.json()["content"][0]["text"] == "Hello wörld"
 
@@ -150,15 +150,21 @@ def test_anthropics_clients_are_served_by_any_of_them(running: Running) -> None:
     ],
 )
 def test_a_failing_provider_is_replaced_by_another(
-    running: Running,
+    start: Start,
     providers: tuple[FakeProvider, FakeProvider],
+    monkeypatch: pytest.MonkeyPatch,
     behaviour: Behaviour,
     outcome: str,
     stream: bool,
 ) -> None:
-    providers[0].behaviour = behaviour
+    monkeypatch.setenv("PROVIDER_KEY", KEY)
+    coder, mathematician = providers
+    brief = PATIENT.replace("first_byte: 60s", "first_byte: 2s").replace("total: 100s", "total: 2s")
+    timeouts = brief if outcome == "timeout" else PATIENT
+    running = start(experts(coder.url, mathematician.root, timeouts=timeouts))
+    coder.behaviour = behaviour
     body = {"model": "auto", "messages": CODE, "stream": stream}
-    answer = httpx.post(f"{running.url}/v1/chat/completions", json=body, timeout=30)
+    answer = httpx.post(f"{running.url}/v1/chat/completions", json=body, timeout=PATIENCE)
     assert answer.status_code == 200
     assert answer.headers["x-moe-expert"] == "mathematician"
     assert running.metric("moe_upstream_attempts_total", expert="coder", outcome=outcome) == 1
@@ -172,7 +178,9 @@ def test_what_a_client_gets_holds_neither_key_nor_address(
     for provider in providers:
         leak = f"the key {KEY} was refused by {provider.root}"
         provider.behaviour = status(code, {"error": {"type": "x", "message": leak}}, {"retry-after": "7"})
-    answer = httpx.post(f"{running.url}/v1/chat/completions", json={"model": "coder", "messages": CODE})
+    answer = httpx.post(
+        f"{running.url}/v1/chat/completions", json={"model": "coder", "messages": CODE}, timeout=PATIENCE
+    )
     assert answer.status_code == {401: 502, 500: 502}.get(code, code)
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert KEY not in answer.text
@@ -186,10 +194,10 @@ def test_a_client_that_leaves_frees_the_provider(
 ) -> None:
     providers[0].behaviour = endless
     body = {"model": "coder", "messages": CODE, "stream": True}
-    with httpx.stream("POST", f"{running.url}/v1/chat/completions", json=body) as answer:
+    with httpx.stream("POST", f"{running.url}/v1/chat/completions", json=body, timeout=PATIENCE) as answer:
         next(answer.iter_bytes())
         assert providers[0].open == 1
-    assert providers[0].wait_until_idle(3)
+    assert providers[0].wait_until_idle()
     assert running.settled("moe_requests_in_flight", 0, expert="coder")
 
 
@@ -198,7 +206,7 @@ def test_a_stream_that_breaks_off_is_told_to_the_client(
 ) -> None:
     providers[0].behaviour = streams(chunk({"role": "assistant", "content": "Hel"}), chunk({"content": "lo"}))
     body = {"model": "coder", "messages": CODE, "stream": True}
-    text = httpx.post(f"{running.url}/v1/chat/completions", json=body).text
+    text = httpx.post(f"{running.url}/v1/chat/completions", json=body, timeout=PATIENCE).text
     assert "upstream_truncated" in text
     assert "[DONE]" not in text
     assert '"finish_reason":"stop"' not in text
@@ -212,7 +220,9 @@ def test_beside_an_expert_on_vllm(
         text = experts(providers[0].url, providers[1].root, "fallbacks: [local]")
         running = start(text + _local(vllm))
         providers[0].behaviour = status(503)
-        answer = httpx.post(f"{running.url}/v1/chat/completions", json={"model": "auto", "messages": CODE})
+        answer = httpx.post(
+            f"{running.url}/v1/chat/completions", json={"model": "auto", "messages": CODE}, timeout=PATIENCE
+        )
         assert answer.headers["x-moe-expert"] == "local"
         assert KEY not in json.dumps(vllm.headers)
 
