@@ -36,7 +36,7 @@ def config(tmp_path: Path) -> Path:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings with which something would have been served: where they are right, nothing is bound or started."""
     seen: list[Settings] = []
-    monkeypatch.setattr("gateway.commands.serve._serve", lambda settings, file: seen.append(settings))
+    monkeypatch.setattr("gateway.commands.serve._serve", lambda settings, file, with_workers: seen.append(settings))
     return seen
 
 
