@@ -52,10 +52,8 @@ async def catalog(request: Request) -> Response:
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ASKED)}."
             raise BadRequestError(f"There is no filter {name[:40]!r}; {hint}", param=name[:40])
         said.setdefault(name, []).append(value)
-    try:
-        body = await asyncio.to_thread(
-            _answer, said
-        )  # the first time the file is read, which takes some tenths of a second
+    try:  # in a thread: the first time the file is read, which takes some tenths of a second
+        body = await asyncio.to_thread(_answer, said)
     except CatalogError as error:
         raise BadRequestError(f"{error}", param=error.param) from None
     return Response(body, media_type="application/json")

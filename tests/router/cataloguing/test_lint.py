@@ -71,6 +71,7 @@ def score(benchmark: str, value: float, date: str = "2024-07") -> dict[str, Any]
         ({"serve": ["--a=b", "c"]}, "serve.1", "'c' is no flag and the value of none"),
         ({"serve": ["--a", "b", "c"]}, "serve.2", "'c' is no flag and the value of none"),
         ({"serve": ["--port", "80"]}, "serve.0", "--port is set by whoever starts the worker"),
+        ({"serve": ["--served_model_name=x"]}, "serve.0", "--served_model_name is set by whoever starts the worker"),
     ],
 )  # fmt: skip
 def test_each_problem_is_told_where_it_is(changes: dict[str, Any], key: str, told: str) -> None:
