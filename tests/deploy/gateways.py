@@ -19,11 +19,9 @@ ENDINGS = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_co
 
 
 def paths() -> set[str]:
-    """Every path that it answers."""
-    ours = {
-        str(getattr(route, "path", "")) for module in (models, routing, ops, admin) for route in module.routes.routes
-    }
-    return ours | set(KINDS)
+    """Every path that it answers with a body."""
+    found: list[Any] = [route for module in (models, routing, ops, admin) for route in module.routes.routes]
+    return {route.path for route in found if route.methods - {"HEAD"}} | set(KINDS)
 
 
 @cache
