@@ -14,7 +14,7 @@ from router.errors import ConfigError, Problem
 from router.extensions import added
 from router.upstream import Part, Upstream
 from router.validation import nearest, validated
-from router.values import Language, Seconds, Usd
+from router.values import Language, Name, Seconds, Usd
 from router.yamlfile import YamlFile
 
 VIRTUAL_MODELS = ("auto", "auto:cheap", "auto:best")
@@ -118,7 +118,7 @@ class Expert(Part):
     for it where it is expected to be awake within `wake_within`; else a fallback that is awake answers, while it wakes.
     """
 
-    model: Annotated[str, Field(min_length=1)]
+    model: Name
     domains: Annotated[dict[str, Quality], BeforeValidator(_qualities), Field(min_length=1)]
     upstream: Upstream
     timeouts: Timeouts = Timeouts()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from router.values import HttpUrl, Seconds, Secret, Setting
+from router.values import HttpUrl, Name, Seconds, Secret, Setting, Word
 
 # What the gateway says itself when it launches a worker: an argument that said otherwise would hide the worker from it.
 OWN_FLAGS = frozenset({"host", "port", "uds", "api-key", "model", "served-model-name", "lora-modules"})
@@ -38,7 +38,7 @@ class Adapter(Part):
     a worker that does not have it yet is told to load it."""
 
     name: Annotated[str, Field(pattern=_ADAPTER_NAME)]
-    path: Annotated[str, Field(min_length=1)] | None = None
+    path: Name | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -70,12 +70,12 @@ class Launch(Part):
     """
 
     engine: Literal["vllm"] = "vllm"
-    model: Annotated[str, Field(min_length=1)] | None = None
+    model: Name | None = None
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
-    args: Annotated[tuple[str, ...], BeforeValidator(_arguments)] = ()
+    args: Annotated[tuple[Word, ...], BeforeValidator(_arguments)] = ()
     gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
     env: dict[str, Setting] = Field(default={}, repr=False)
-    lora_modules: dict[Annotated[str, Field(pattern=_ADAPTER_NAME)], str] = {}
+    lora_modules: dict[Annotated[str, Field(pattern=_ADAPTER_NAME)], Word] = {}
     sleep_level: Literal[1, 2] = 1
     ready_within: Seconds = 1800.0
 

@@ -87,8 +87,19 @@ def _setting(value: Any) -> Any:
         return str(value)
     if isinstance(value, str) and re.fullmatch(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}", value):
         return _secret(value)
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError("an environment holds no NUL")
+    return _word(value)
+
+
+def _word(value: Any) -> Any:
+    """What a program can be started with, as an argument or in its environment."""
+    if not isinstance(value, str):
+        return value
+    if "\0" in value:
+        raise ValueError("no program can be given a NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half a character (a lone surrogate) stands in it") from None
     return value
 
 
@@ -113,5 +124,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Secret = Annotated[str, AfterValidator(_secret)]
 Setting = Annotated[str, BeforeValidator(_setting)]
+Word = Annotated[str, BeforeValidator(_word)]
+Name = Annotated[str, Field(min_length=1), BeforeValidator(_word)]
 Language = Annotated[str, AfterValidator(_language)]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
