@@ -181,7 +181,7 @@ class Pool:
         promising = (e for e in chain if any(r.promising and r not in tried for r in self.replicas[e]))
         expert = next(promising, None)
         if expert is None:
-            return await self._wait_for_sleeper(chain, key, tried)
+            return await self._wait_for_sleeper(chain, key)
         place = self.take(expert, key, tried)
         if place is not None:
             return place
@@ -202,13 +202,14 @@ class Pool:
         finally:
             self._books.on_wait(expert, self._clock() - began)
 
-    async def _wait_for_sleeper(self, chain: Sequence[str], key: bytes | None, tried: Collection[Replica]) -> Place:
-        """Nobody is up: a place at the first who sleeps, when it is awake. Raises NoPlaceError."""
+    async def _wait_for_sleeper(self, chain: Sequence[str], key: bytes | None) -> Place:
+        """Nobody is up: a place at the first who sleeps, when it is awake; also where it was tried as it fell asleep. Raises
+        NoPlaceError."""
         expert = next(filter(self.sleepers.asleep, chain), None)
         if expert is None:
             raise NoPlaceError("down", self.retry_after(chain))
         try:
-            return await self.wait_at(expert, key, tried, self.sleepers.patience(expert))
+            return await self.wait_at(expert, key, NOTHING, self.sleepers.patience(expert))
         except NoPlaceError as error:
             if error.reason == "expired" and self.sleepers.asleep(expert):
                 error = NoPlaceError("asleep", max(1, math.ceil(self.sleepers.expected(expert))))

@@ -13,12 +13,13 @@ import pytest
 from gateway.attempt import Answer, Ask
 from gateway.dispatch import Dispatcher
 from gateway.errors import UpstreamGatewayError
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, Outcome
 from gateway.fleet import FleetWatch
 from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.requests.chat import Chat
 from gateway.serves import Serves
+from gateway.upstreams.base import UpstreamError
 from gateway.workers.link import LinkedAddress
 from gateway.workers.protocol import WorkerState
 from gateway.workers.turns import LEAST_COST_SECONDS, LINGER, LONGEST_TURN, START_SECONDS, WAKE_SECONDS
@@ -302,6 +303,22 @@ async def test_of_those_that_sleep_the_first_is_waited_for_and_of_those_that_fai
     with pytest.raises(UpstreamGatewayError) as caught:
         await house.answer()
     assert (caught.value.status, caught.value.headers) == (503, {"retry-after": "5"})
+
+
+@quickly
+async def test_one_that_falls_asleep_as_it_is_asked_is_asked_again_when_it_is_awake() -> None:
+    house = House(other=False)
+    house.tell("ready")
+
+    async def falls_asleep() -> Any:
+        house.tell("stopping")
+        later(house, 1, "asleep")
+        later(house, 5, "ready")
+        raise UpstreamError(Outcome.CONNECT_ERROR, "it could not be reached")
+
+    house.upstream.script["127"] = [falls_asleep, answers(WHOLE)]
+    assert await house.answered_by() == "coder"
+    assert [attempt.replica for attempt in house.exchange.attempts] == ["coder-0", "coder-0"]
 
 
 @quickly

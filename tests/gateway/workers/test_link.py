@@ -257,9 +257,9 @@ async def test_a_new_owner_hears_of_what_is_still_wanted(owner: FakeOwner, tmp_p
         await until(lambda: owner.wants("coder") == [2])
         owner.leave()
         await until(lambda: not link.crew)
-        link.waiting("coder", 3)
+        link.waiting("math", 3)
         owner.open()
-        await until(lambda: owner.wants("coder") == [2, 3])
+        await until(lambda: (owner.wants("coder"), owner.wants("math")) == ([2, 2], [3]))
 
 
 async def test_who_went_elsewhere_wants_it_until_it_is_awake(owner: FakeOwner, tmp_path: Path) -> None:
