@@ -455,7 +455,7 @@ async def waiting(decider: Decider, encoder: HeldEncoder) -> list[asyncio.Task[E
     tasks = [asyncio.create_task(decider.explain(Query("code"), DECIDED)) for _ in range(MAX_EXPLANATIONS)]
     assert await asyncio.to_thread(encoder.busy.wait, 10)
     with pytest.raises(BusyError) as caught:
-        await asyncio.wait_for(decider.explain(Query("code"), DECIDED), 5)
+        await asyncio.wait_for(decider.explain(Query("code"), DECIDED), 30)
     assert (caught.value.status, caught.value.headers) == (503, {"retry-after": "1"})
     return tasks
 

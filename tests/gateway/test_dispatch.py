@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -48,6 +48,7 @@ from tests.fakes.memory import (
     hangs,
     streams,
 )
+from tests.fakes.upstream import PATIENCE
 
 WHOLE = json.dumps({"id": "c1", "choices": [{"message": {"content": "Hello"}}], "usage": USAGE}).encode()
 WELL = answers(WHOLE)
@@ -456,8 +457,7 @@ async def test_requests_wait_in_turn_for_a_place() -> None:
     house = House({"one-0": WELL}, experts={"one": {"max_in_flight": 1}})
     held = await house.answer()
     waiting = [asyncio.create_task(house.answer()) for _ in range(2)]
-    await asyncio.sleep(0.01)
-    assert house.pool.queued("one") == 2
+    await until(lambda: house.pool.queued("one") == 2)
     held.close()
     for task in waiting:
         (await task).close()
@@ -476,6 +476,12 @@ async def test_a_full_queue_turns_the_next_away() -> None:
     held.close()
 
 
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
 async def slow() -> FakeReply:
     await asyncio.sleep(0.2)
     return await WELL()
@@ -489,10 +495,15 @@ async def test_a_second_replica_is_asked_where_the_first_is_late() -> None:
 
 
 async def test_of_two_that_are_asked_the_first_to_answer_stands_last() -> None:
-    house = House({"one-0": slow, "one-1": hangs}, replicas=2, experts={"one": {"hedge": 0.02}})
+    async def last() -> FakeReply:
+        await until(lambda: len(house.upstream.asked) == 2)
+        return await slow()
+
+    house = House({"one-0": last, "one-1": hangs}, replicas=2, experts={"one": {"hedge": 0.02}})
+    began = time.perf_counter()
     assert await house.whole() == (200, WHOLE)
     assert house.outcomes() == [("one-1", Outcome.CANCELLED), ("one-0", Outcome.OK)]
-    assert house.exchange.waited < 0.3  # what overlaps counts once
+    assert house.exchange.waited < time.perf_counter() - began  # what overlaps counts once
 
 
 async def test_a_hedge_that_fails_does_not_spoil_the_first() -> None:
@@ -511,8 +522,7 @@ async def test_nobody_hedges_unless_told_to() -> None:
 async def test_a_client_that_leaves_ends_both_attempts_of_a_hedge() -> None:
     house = House({"one-0": hangs, "one-1": hangs}, replicas=2, experts={"one": {"hedge": 0.01}})
     task = asyncio.create_task(house.answer())
-    await asyncio.sleep(0.05)
-    assert len(house.exchange.attempts) == 2
+    await until(lambda: len(house.exchange.attempts) == 2)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
@@ -747,11 +757,12 @@ async def hangs_on() -> FakeReply:
 async def test_a_client_that_leaves_while_the_loser_of_a_hedge_is_given_up_leaves_nothing_behind() -> None:
     house = House({"one-0": hangs_on, "one-1": WELL}, replicas=2, experts={"one": {"hedge": 0.01}})
     task = asyncio.create_task(house.answer())
-    await asyncio.sleep(0.05)
+    await until(lambda: bool(house.upstream.replies))  # the second has answered: the first is being given up
+    await asyncio.sleep(0.01)
     task.cancel()
     with suppress(asyncio.CancelledError):
         (await task).close()
-    await asyncio.sleep(0.2)
+    await until(lambda: not any(replica.in_flight for replica in house.pool.all()))
     house.settled()
 
 
@@ -759,8 +770,7 @@ async def test_who_failed_at_one_expert_waits_for_a_place_at_the_next() -> None:
     house = House({"one-0": refuses(500), "two-0": WELL}, experts={"two": {"max_in_flight": 1}})
     with house.pool.holding("two", house.pool.replicas["two"][0]) as held:
         task = asyncio.create_task(house.whole())
-        await asyncio.sleep(0.02)
-        assert house.pool.queued("two") == 1
+        await until(lambda: house.pool.queued("two") == 1)
         held.release()
         assert await task == (200, WHOLE)
 
@@ -822,21 +832,18 @@ async def test_a_server_that_cannot_count_tokens_is_no_fault_of_the_operator_s(
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
 
 
-async def test_the_time_that_headers_took_counts_against_the_whole() -> None:
+@pytest.mark.parametrize(("stream", "limit"), [(False, "total"), (True, "first_byte")])
+async def test_the_time_that_headers_took_counts_against_the_whole(stream: bool, limit: str) -> None:
+    """In one of some trials: in the others the machine may be busy."""
+
     async def late() -> FakeReply:
         await asyncio.sleep(0.8)
-        return FakeReply(Hang(), headers={"content-type": "application/json"})
+        return FakeReply(Hang(), headers=None if stream else {"content-type": "application/json"})
 
-    house = House({"one-0": late}, experts={"one": {"timeouts": {"total": 1.0}}})
-    began = time.perf_counter()
-    assert (await house.refusal()).status == 504
-    assert time.perf_counter() - began < 1.7
-
-    async def late_stream() -> FakeReply:
-        await asyncio.sleep(0.8)
-        return FakeReply(Hang())
-
-    house = House({"one-0": late_stream}, experts={"one": {"timeouts": {"first_byte": 1.0}}}, stream=True)
-    began = time.perf_counter()
-    assert (await house.refusal()).status == 504
-    assert time.perf_counter() - began < 1.7
+    seconds: list[float] = []
+    while min(seconds, default=9.0) > 1.7 and len(seconds) < 5:  # 1.0, or 1.8 where it does not count
+        house = House({"one-0": late}, experts={"one": {"timeouts": {limit: 1.0}}}, stream=stream)
+        began = time.perf_counter()
+        assert (await house.refusal()).status == 504
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 1.7

@@ -86,7 +86,7 @@ class Counting:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(30)
         self.process.stdout.close()
 
     def _until(self, word: str) -> str:

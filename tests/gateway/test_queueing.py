@@ -121,11 +121,11 @@ async def test_a_place_handed_to_one_who_was_cancelled_in_that_moment_is_given_b
 
 
 async def test_a_place_that_comes_in_the_moment_in_which_the_wait_expires_is_taken() -> None:
-    desk = Desk(wait=0.05)
+    desk = Desk(wait=0.3)
     task = desk.join()
     await settle()
-    asyncio.get_running_loop().call_later(0.03, desk.serve, ONE)
-    time.sleep(0.1)  # noqa: ASYNC251 - so that the loop finds both due at once
+    asyncio.get_running_loop().call_later(0.001, desk.serve, ONE)
+    time.sleep(0.4)  # noqa: ASYNC251 - so that the loop finds both due at once
     assert await task is ONE
     assert desk.free == []
     assert desk.lengths == [1, 0]

@@ -216,11 +216,11 @@ async def test_an_answer_that_never_ends_is_ended_by_the_total_time_out() -> Non
 
 
 async def test_time_in_which_a_slow_client_takes_the_bytes_is_not_the_expert_s() -> None:
-    relay, _, _ = relay_of(WORDS[0], Pause(0.01), WORDS[1], Pause(0.01), STOP + DONE, total=0.1)
+    relay, _, _ = relay_of(WORDS[0], Pause(0.01), WORDS[1], Pause(0.01), STOP + DONE, total=1.0)
     await relay.first()
     got = b""
     async for chunk in relay.rest():
-        await asyncio.sleep(0.11)
+        await asyncio.sleep(0.4)
         got += chunk
     assert relay.outcome is Outcome.OK
     assert got == b"".join([WORDS[0], WORDS[1], STOP, DONE])

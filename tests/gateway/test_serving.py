@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trustme
+from aiohttp import web
 
 from gateway.app import create_app
 from gateway.serving import Server
@@ -23,7 +26,7 @@ from gateway.settings import Settings
 from gateway.sockets import bound, named
 from gateway.tls import tls_context
 from tests.fakes.memory import experts_file, router_of
-from tests.fakes.upstream import FakeServer, chunk, endless, fake_server, silent, streams, usage_chunk
+from tests.fakes.upstream import PATIENCE, FakeServer, chunk, endless, fake_server, silent, streams, usage_chunk
 
 WORDS = 12
 STREAM = (*(chunk({"content": "word "}) for _ in range(WORDS)), chunk({}, "stop"), usage_chunk(), b"data: [DONE]\n\n")
@@ -39,7 +42,7 @@ class Running:
     def url(self) -> str:
         return f"http://{self.settings.host}:{self.settings.port}"
 
-    def ended(self, within: float = 10.0) -> bool:
+    def ended(self, within: float = PATIENCE) -> bool:
         self.thread.join(within)
         return not self.thread.is_alive()
 
@@ -64,15 +67,16 @@ def running(expert: FakeServer, settings: Settings) -> Iterator[Running]:
         server = Server(create_app(settings, router), settings, tls)
         thread = threading.Thread(target=server.run, kwargs={"sockets": sockets})
         thread.start()
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE
         while not server.started and time.monotonic() < until:
             time.sleep(0.01)
+        assert server.started
         try:
             yield Running(server, thread, settings)
         finally:
             server.drain()
             server.force_exit = True
-            thread.join(10)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
 
 
@@ -83,7 +87,7 @@ def local(tmp_path: Path, **settings: float) -> Settings:
 def ask(gateway: Running, stream: bool) -> socket.socket:
     """A chat request that was sent, and its connection."""
     body = json.dumps({"model": "general", "stream": stream, "messages": [{"role": "user", "content": "general"}]})
-    connection = socket.create_connection((gateway.settings.host, gateway.settings.port), timeout=10)
+    connection = socket.create_connection((gateway.settings.host, gateway.settings.port), timeout=PATIENCE)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
     connection.sendall((head + body).encode())
     return connection
@@ -98,7 +102,7 @@ def rest(connection: socket.socket) -> bytes:
             return b""
 
 
-def until(condition: object, within: float = 5.0) -> bool:
+def until(condition: object, within: float = PATIENCE) -> bool:
     end = time.monotonic() + within
     while not condition() and time.monotonic() < end:  # type: ignore[operator]
         time.sleep(0.01)
@@ -107,20 +111,27 @@ def until(condition: object, within: float = 5.0) -> bool:
 
 def refuses(gateway: Running) -> bool:
     try:
-        socket.create_connection((gateway.settings.host, gateway.settings.port), timeout=5).close()
+        socket.create_connection((gateway.settings.host, gateway.settings.port), timeout=PATIENCE).close()
     except ConnectionRefusedError:
         return True
     return False
 
 
 def test_a_stream_in_flight_ends_whole_and_the_process_with_it(expert: FakeServer, tmp_path: Path) -> None:
-    expert.behaviour = streams(*STREAM, pause=0.05)
+    gate = threading.Event()
+
+    async def behave(server: FakeServer, request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
+        await asyncio.to_thread(gate.wait, PATIENCE)
+        return await streams(*STREAM, pause=0.05)(server, request, body)
+
+    expert.behaviour = behave
     with running(expert, local(tmp_path)) as gateway:
         connection = ask(gateway, stream=True)
         assert expert.wait_until_asked()
         gateway.server.drain()
         assert until(lambda: refuses(gateway))
         assert gateway.thread.is_alive()
+        gate.set()
         answer = rest(connection)
         assert answer.count(b'"word "') == WORDS
         assert answer.endswith(b"0\r\n\r\n")
@@ -129,28 +140,30 @@ def test_a_stream_in_flight_ends_whole_and_the_process_with_it(expert: FakeServe
 
 
 def test_before_it_listens_no_more_it_says_so_and_goes_on_answering(expert: FakeServer, tmp_path: Path) -> None:
-    with running(expert, local(tmp_path, drain_delay=1.5)) as gateway, httpx.Client(base_url=gateway.url) as kept:
+    with running(expert, local(tmp_path, drain_delay=3)) as gateway, ExitStack() as clients:
+        # Made beforehand: to make one takes a while.
+        kept, *others = [clients.enter_context(httpx.Client(base_url=gateway.url)) for _ in range(4)]
         ready = kept.get("/ready")
         assert (ready.status_code, "connection" in ready.headers) == (200, False)
         gateway.server.drain()
-        for client in (kept, httpx.Client(base_url=gateway.url)):
+        for client in (kept, others[0]):
             draining = client.get("/ready")
             assert (draining.status_code, draining.json()["status"]) == (503, "draining")
             assert draining.headers["connection"] == "close"
         body = {"model": "general", "messages": [{"role": "user", "content": "general"}]}
-        late = httpx.post(f"{gateway.url}/v1/chat/completions", json=body)
+        late = others[1].post("/v1/chat/completions", json=body)
         assert (late.status_code, late.headers["connection"]) == (200, "close")
-        assert httpx.get(f"{gateway.url}/health").json()["status"] == "ok"
+        assert others[2].get("/health").json()["status"] == "ok"
         assert until(lambda: refuses(gateway))
         assert gateway.ended()
 
 
 def test_connections_that_rest_hold_nothing_back(expert: FakeServer, tmp_path: Path) -> None:
-    with running(expert, local(tmp_path)) as gateway, httpx.Client(base_url=gateway.url) as used:
+    with running(expert, local(tmp_path, drain_seconds=3600.0)) as gateway, httpx.Client(base_url=gateway.url) as used:
         used.get("/health")
         with closing(socket.create_connection((gateway.settings.host, gateway.settings.port))):
             gateway.server.drain()
-            assert gateway.ended(5)
+            assert gateway.ended()
 
 
 @pytest.mark.parametrize("impatient", [False, True], ids=["its time is over", "a second signal comes"])
@@ -174,7 +187,7 @@ def test_what_does_not_end_is_cut_and_counted_as_cancelled(expert: FakeServer, t
         assert b"retry-after: 1\r\n" in told
         assert json.loads(told.rpartition(b"\r\n\r\n")[2])["error"]["code"] == "shutting_down"
         assert not rest(streaming).endswith(b"0\r\n\r\n")
-        assert gateway.ended(5)
+        assert gateway.ended()
     counted = gateway.counted()
     for phase in ("waiting", "streaming"):
         assert f'moe_client_disconnects_total{{endpoint="chat.completions",phase="{phase}"}} 1.0' in counted

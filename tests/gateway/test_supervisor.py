@@ -68,7 +68,7 @@ def down(tiny: Worker) -> bool:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
+    for _ in range(6000):  # a minute
         if condition():
             return
         await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ import logging
 import os
 import subprocess
 import sys
-import time
+import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -39,7 +39,7 @@ from tests.fakes.providers import (
     loaded,
     tool_chunks,
 )
-from tests.fakes.upstream import FakeServer, chunk, endless, silent, status, streams, usage_chunk, well
+from tests.fakes.upstream import PATIENCE, FakeServer, chunk, endless, silent, status, streams, usage_chunk, well
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-secret-of-ours"
@@ -594,7 +594,7 @@ class TestConnections:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        assert await asyncio.to_thread(provider.wait_until_idle, 2.0)
+        assert await asyncio.to_thread(provider.wait_until_idle)
 
     @pytest.mark.parametrize("model", ["openai/x", "anthropic/x", "groq/x"])
     @pytest.mark.parametrize("paused", [False, True])
@@ -616,7 +616,7 @@ class TestConnections:
                 await asyncio.wait_for(_all(chunks), 0.2)
         reply.close()
         reply.close()
-        assert await asyncio.to_thread(provider.wait_until_idle, 2.0)
+        assert await asyncio.to_thread(provider.wait_until_idle)
 
     async def test_an_endless_stream_is_left_at_once(self, provider: FakeProvider, upstream: LiteLLMUpstream) -> None:
         provider.behaviour = endless
@@ -624,7 +624,7 @@ class TestConnections:
             reply = await post(upstream, where, stream=True)
             await anext(reply.chunks())
             reply.close()
-            assert await asyncio.to_thread(provider.wait_until_idle, 2.0)
+            assert await asyncio.to_thread(provider.wait_until_idle)
 
     @pytest.mark.parametrize("dialect", DIALECTS)
     async def test_a_connection_is_kept_for_the_next_request(
@@ -674,14 +674,17 @@ class TestLoading:
         assert len(caplog.records) == 1
 
     async def test_the_import_leaves_the_loop_free(self) -> None:
+        go = threading.Event()
+
         def load() -> Library:
-            time.sleep(0.3)
+            assert go.wait(PATIENCE)
             return loaded()
 
         made = LiteLLMUpstream(load)
         starting = asyncio.create_task(made.start())
         await asyncio.sleep(0.05)
         assert not starting.done()
+        go.set()
         await starting
         assert await made.healthy(ProviderAddress("openai/x"))
         await made.close()

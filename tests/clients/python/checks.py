@@ -56,7 +56,7 @@ def asked(model: str, text: str) -> list[dict[str, Any]]:
     return [body for body in state(model)["requests"] if text in json.dumps(body, ensure_ascii=False)]
 
 
-def eventually(true: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(true: Callable[[], bool], seconds: float = 25) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if true():

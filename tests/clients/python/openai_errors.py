@@ -94,9 +94,7 @@ def check_a_stream_that_breaks_off_raises_once_its_beginning_was_read() -> None:
 
 
 def check_a_client_that_runs_out_of_time_frees_the_expert() -> None:
-    began = time.monotonic()
     raised(openai.APITimeoutError, lambda: _ask("please hang", timeout=0.5))
-    assert time.monotonic() - began < 10
     assert eventually(lambda: state("faulty")["open"] == 0)
 
 
