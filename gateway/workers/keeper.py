@@ -42,6 +42,7 @@ class Keeper:
         self.pid = 0
         self.status: int | None = None
         self.ready = self.asked = self.hurried = False
+        self._held: socket.socket | None = None
 
     def run(self, announce: Callable[[bytes], None]) -> int:
         """Until the server ended and nothing of it is left. The exit status."""
@@ -58,8 +59,9 @@ class Keeper:
             if self.status is not None:
                 say(f"the server ended by itself, with status {self.status}")
                 break
-            if not self.ready and healthy(self.port):
+            if not self.ready and healthy(self.port) and listens_below(os.getpid(), self.port):
                 self.ready = True
+                self._held = held(self.port)
                 announce(json.dumps({"url": f"http://127.0.0.1:{self.port}/v1"}).encode() + b"\n")
             self._wait(wake, None if self.ready else LOOK_SECONDS)
         else:
@@ -172,6 +174,50 @@ def healthy(port: int) -> bool:
         return False
 
 
+def listens_below(root: int, port: int) -> bool:
+    """Whether whoever listens at the port is a process below `root`, and no other program that took the port before the server
+    did. Where the system does not tell who listens, it is."""
+    listening = listeners(port)
+    return not listening or any(not listening.isdisjoint(sockets(pid)) for pid in descendants(root))
+
+
+def listeners(port: int) -> set[bytes]:
+    """The inodes of the sockets that listen at the port, by /proc."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_bytes().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == b"0A" and int(fields[1].rpartition(b":")[2], 16) == port:
+                    found.add(fields[9])
+    return found
+
+
+def sockets(pid: int) -> set[bytes]:
+    """The inodes of the sockets that a process has open."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                target = os.readlink(f"/proc/{pid}/fd/{name}".encode())
+                if target.startswith(b"socket:["):
+                    found.add(target[8:-1])
+    return found
+
+
+def held(port: int) -> socket.socket | None:
+    """A socket beside the server's own: while it is there no other user can take the port, not even in the moment between the
+    server's death and the word of it. None where the server does not share its port, as vLLM does."""
+    holder = socket.socket()
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", port))
+    except (OSError, AttributeError):
+        holder.close()
+        return None
+    return holder
+
+
 def descendants(root: int) -> list[int]:
     """The processes below `root`, without those that ended and wait to be noted. Empty where the system does not tell."""
     below: dict[int, list[int]] = {}
@@ -207,7 +253,8 @@ def tidies(pid: int) -> bool:
 
 
 def say(text: str) -> None:
-    os.write(2, f"keeper: {text}\n".encode())
+    with contextlib.suppress(OSError):  # a full disk must not keep anything from being ended
+        os.write(2, f"keeper: {text}\n".encode("utf-8", "replace"))
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +27,26 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux 
 class Kept:
     """A keeper with the fake that it keeps."""
 
-    def __init__(self, program: Path, state: Path, grace: float = 30.0, **orders: Any) -> None:
+    def __init__(
+        self,
+        program: Path,
+        state: Path,
+        grace: float = 30.0,
+        log: Path | None = None,
+        before: Callable[[int], object] = lambda port: None,
+        **orders: Any,
+    ) -> None:
         self.state, self.record = state, state.parent / "record"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         words = [str(program), "serve", "model", "--served-model-name", "m", "--port", str(self.port)]
         orders = {"record": str(self.record), **orders}
-        self.log = state.parent / "kept.log"
-        with self.log.open("wb") as log:
+        before(self.port)
+        self.log = log or state.parent / "kept.log"
+        with self.log.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-IS", str(KEEPER), str(self.port), str(grace), *words],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
                 env={**os.environ, CREW_VARIABLE: str(state), "FAKE_VLLM": json.dumps(orders)},
             )  # fmt: skip
 
@@ -62,14 +73,47 @@ class Kept:
 def kept(environment: Path, state: Path) -> Iterator[Any]:
     made: list[Kept] = []
 
-    def make(**orders: Any) -> Kept:
-        made.append(Kept(environment / "bin" / "vllm", state, **orders))
+    def make(program: Path | None = None, **orders: Any) -> Kept:
+        made.append(Kept(program or environment / "bin" / "vllm", state, **orders))
         return made[-1]
 
     yield make
     for one in made:
         one.close()
         one.process.wait(30)
+
+
+class Stranger:
+    """Another program, which says that it is healthy at any port; `asked` once somebody wanted to know."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.server: ThreadingHTTPServer | None = None
+
+    def take(self, port: int) -> None:
+        asked = self.asked
+
+        class Healthy(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.set()
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Healthy)
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+
+@pytest.fixture
+def stranger() -> Iterator[Stranger]:
+    one = Stranger()
+    yield one
+    if one.server is not None:
+        one.server.shutdown()
+        one.server.server_close()
 
 
 def test_it_says_where_the_server_is_once_that_is_healthy(kept: Any) -> None:
@@ -148,6 +192,47 @@ def test_a_program_that_is_not_there_is_told(state: Path, tmp_path: Path) -> Non
     assert one.process.wait(20) == 1
     assert "absent cannot be run: No such file" in one.log.read_text()
     one.close()
+
+
+@LINUX
+def test_another_program_that_took_the_port_first_is_not_taken_for_the_server(kept: Any, stranger: Any) -> None:
+    """A user who reads the port from the command line has seconds to take it: nobody is sent there."""
+    one = kept(load=1.0, before=stranger.take)
+    assert one.process.stdout.read() == b""
+    assert one.process.wait(20) == 1
+    assert stranger.asked.is_set()
+    assert "Address already in use" in one.log.read_text()
+
+
+@LINUX
+def test_where_the_server_dies_nobody_takes_its_port_before_that_is_known(kept: Any, environment: Path) -> None:
+    program = environment / "bin" / "vllm"  # which shares its port from here on, as vLLM does
+    shares = "ThreadingHTTPServer.allow_reuse_port = True\n    server = Thread"
+    program.write_text(program.read_text().replace("server = Thread", shares))
+    one = kept()
+    one.ready()
+    one.process.send_signal(signal.SIGSTOP)  # nobody hears of the death yet
+    one.server.kill()
+    assert soon(lambda: one.server.status() == psutil.STATUS_ZOMBIE)
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("127.0.0.1", one.port))
+    one.process.send_signal(signal.SIGCONT)
+    assert one.process.wait(20) == 1
+
+
+@LINUX
+def test_a_full_disk_keeps_nothing_from_being_ended(kept: Any, tmp_path: Path) -> None:
+    program, began = tmp_path / "silent", tmp_path / "began"
+    program.write_text(
+        f"#!{sys.executable} -IS\nimport signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"open({str(began)!r}, 'w').close()\ntime.sleep(600)\n"
+    )
+    program.chmod(0o755)
+    one = kept(program, grace=0.3, log=Path("/dev/full"))
+    assert soon(began.exists)
+    one.process.send_signal(signal.SIGTERM)
+    assert one.process.wait(20) == 0
+    assert alive(one.state) == []
 
 
 @LINUX
