@@ -47,7 +47,7 @@ def up(config: Config = DEFAULT_CONFIG, state: State = None, with_parent: WithPa
     planned = plans(file)
     if not planned and not with_parent:
         fail(f"{config} launches no workers: an expert with upstream: {{launch: {{…}}}} has some")
-    place = Place(find_vllm(config), config.resolve().parent, folder, threads_each(len(planned)), os.environ)
+    place = Place(find_vllm(config), config.absolute().parent, folder, threads_each(len(planned)), os.environ)
     try:
         with owned(folder):
             if with_parent:

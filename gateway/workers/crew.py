@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.upstreams.openai import OpenAIUpstream
 from gateway.workers import logfiles
+from gateway.workers.gate import Gate
 from gateway.workers.launched import LaunchedWorker, nothing_left
 from gateway.workers.launching import Place, Plan, plans, threads_each
 from gateway.workers.memory import memory_of
@@ -25,7 +26,7 @@ from router.experts import ExpertsFile
 log = logging.getLogger("moe_gateway")
 
 LOOK_SECONDS = 1.0
-LOAD_AT_ONCE = 8  # each reads its weights, and keeps a processor busy for half a minute
+LOAD_AT_ONCE = 8
 
 
 class Crew:
@@ -40,7 +41,7 @@ class Crew:
         clear: Callable[[], Awaitable[None]] = nothing_left,
     ) -> None:
         self._place, self._on_change, self._clear = place, on_change, clear
-        self._upstream, self._gate = OpenAIUpstream(), asyncio.Semaphore(LOAD_AT_ONCE)
+        self._upstream, self._gate = OpenAIUpstream(), Gate(LOAD_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._orders: set[str] = set()  # experts that an order is being carried out for
         self._wants: dict[object, dict[str, Want]] = {}

@@ -9,12 +9,12 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager
 
 from gateway.upstreams.openai import OpenAIUpstream
 from gateway.workers import logfiles
 from gateway.workers.diagnosis import PORT_TAKEN, Diagnosis, diagnose
 from gateway.workers.figures import Figures
+from gateway.workers.gate import Gate
 from gateway.workers.launching import DRAIN_SECONDS, Place, Plan, command, environment
 from gateway.workers.protocol import WorkerFacts, WorkerState
 from gateway.workers.remains import KEEPER
@@ -34,7 +34,7 @@ BLIND_LOOKS = 8  # that tell nothing, before it is no longer waited for
 
 class LaunchedWorker(Worker):
     """One worker by its plan. It is ASLEEP until it `begins` or is woken. `on_change` hears of every change of its state; `gate`
-    bounds how many load at once, `ports` tells those that others use, `clear` ends what its keeper left that was killed."""
+    says who may load now, `ports` tells those that others use, `clear` ends what its keeper left that was killed."""
 
     end_at_once = signal.SIGQUIT  # its keeper then waits for nothing
     tail_lines = TAIL_LINES
@@ -44,7 +44,7 @@ class LaunchedWorker(Worker):
         plan: Plan,
         place: Place,
         upstream: OpenAIUpstream,
-        gate: AbstractAsyncContextManager[object],
+        gate: Gate,
         on_change: Callable[[], None],
         ports: Callable[[], Collection[int]],
         clear: Callable[[], Awaitable[None]],
@@ -136,7 +136,7 @@ class LaunchedWorker(Worker):
 
     async def launch(self) -> None:
         """Once, or again at once where somebody took the port."""
-        async with self._gate:
+        async with self._gate.loading(self.plan.gpus):
             for left in reversed(range(PORT_TRIES)):
                 try:
                     await super().launch()

@@ -144,7 +144,7 @@ def environment(plan: Plan, place: Place, key: str) -> dict[str, str]:
         name: value for name, value in place.environment.items() if not name.startswith(OURS) and name not in PYTHONS
     }
     defaults = {"VLLM_HOST_IP": "127.0.0.1", "VLLM_NO_USAGE_STATS": "1"}
-    if place.vllm.cpu and not plan.gpus:
+    if place.vllm.cpu:
         # The threads of several workers would all be bound to the same cores; a kernel compiled at the first request blocks it.
         defaults |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(place.threads)}
         defaults |= {"TORCH_COMPILE_DISABLE": "1"}

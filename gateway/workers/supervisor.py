@@ -10,9 +10,10 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -88,11 +89,11 @@ class Worker:
         except WorkerError:
             await self.stop()
             raise
-        self._task = asyncio.create_task(self._watch())
+        self._beside(self._watch())
 
     def begin(self) -> None:
         """Launch in the background, and go on trying until it serves."""
-        self._task = asyncio.create_task(self._keep())
+        self._beside(self._keep())
 
     def kill(self) -> None:
         """End a child that hangs; it is then started again as one that died."""
@@ -131,6 +132,14 @@ class Worker:
 
     async def after_end(self) -> None:
         """A child is gone, however it went: the time to end what it left."""
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.create_task(work)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("worker is watched no more: a fault", extra={"worker": self.name}, exc_info=task.exception())
 
     async def _keep(self) -> None:
         await self._relaunch(0.0, FIRST_PAUSE_SECONDS)
@@ -184,15 +193,24 @@ class Worker:
         program = self.program()
         with appended(self.log_file) as errors:
             self.log_begin = errors.tell()
-            self._process = await asyncio.create_subprocess_exec(
-                *program.command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                env=program.environment,
-                cwd=program.folder,
-                start_new_session=True,  # Ctrl-C is for the gateway, which then stops its workers itself
+            spawning = asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
+                    *program.command,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=errors,
+                    env=program.environment,
+                    cwd=program.folder,
+                    start_new_session=True,  # Ctrl-C is for the gateway, which then stops its workers itself
+                )
             )
+            try:
+                self._process = await asyncio.shield(spawning)
+            except (
+                asyncio.CancelledError
+            ):  # it is ended as any other is, and not killed before it could end what it began
+                self._process = await spawning
+                raise
 
     async def _await_ready(self) -> None:
         stdout, seconds = self._running().stdout, self.patience.ready or READY_SECONDS

@@ -276,7 +276,9 @@ async def test_one_that_dies_in_its_sleep_sleeps_on_and_is_started_when_it_is_wa
     worker = await running.become("a-0", ASLEEP)
     psutil.Process(notes(record, "started")[0]["pid"]).kill()
     await running.until(lambda: worker.pid is None and not alive(state))
+    await asyncio.sleep(0.5)  # in which one that is wanted would be there again
     assert worker.state is ASLEEP
+    assert alive(state) == []
     running.crew.want("client", Want("a", 1))
     await running.become("a-0", READY)
     assert len(notes(record, "started")) == 2
