@@ -160,6 +160,10 @@ def test_one_that_came_up_may_be_asked_before_it_is_probed_with_a_clean_slate() 
     house.tell("asleep")
     house.tell("ready")
     assert (replica.available, replica.failures) == (True, 0)
+    replica.failures, replica.open_until = 9, 1e12  # no probe has found it down since
+    house.tell("asleep")
+    house.tell("ready")
+    assert (replica.available, replica.failures) == (True, 0)
     replica.up = False
     house.tell("ready")  # nothing new: what the probe said holds
     assert not replica.available
@@ -202,6 +206,11 @@ def test_what_is_left_of_a_rival_s_turn_is_waited_for_as_well() -> None:
     house.tell("ready", "math-0", since=NOW - 15, wake_seconds=1.0)
     with house.pool.holding("math", house.pool.replicas["math"][0]):
         assert sleepers.expected("coder") == 8.0 + LONGEST_TURN * LEAST_COST_SECONDS - 15
+
+
+def test_where_nobody_else_is_awake_the_longer_of_both_limits_counts() -> None:
+    assert House(wake_within="5s", queue={"wait": "40s"}).pool.sleepers.patience("coder") == 40
+    assert House(wake_within="50s", queue={"wait": "40s"}).pool.sleepers.patience("coder") == 50
 
 
 # What a request does meanwhile.
