@@ -285,11 +285,11 @@ async def test_a_full_queue_of_one_that_sleeps_sends_to_the_fallback() -> None:
 
 @quickly
 async def test_where_nobody_is_awake_it_is_waited_for_however_long_it_takes_and_then_told() -> None:
-    house = House(other=False, wake_within="5s", queue={"wait": "40s"})
+    house = House(other=False, wake_within="40s", queue={"wait": "5s"})
     house.tell("asleep", wake_seconds=300.0)
     later(house, 30, "ready")
     assert await house.answered_by() == "coder"
-    house = House(other=False, wake_within="5s", queue={"wait": "40s"})
+    house = House(other=False, wake_within="40s", queue={"wait": "5s"})
     house.tell("asleep", wake_seconds=300.0)
     with pytest.raises(UpstreamGatewayError) as caught:
         await house.answer()
