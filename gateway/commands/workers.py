@@ -90,21 +90,27 @@ async def _shown(config: Path, file: Any, place: Any) -> int:
     log.addHandler(SaysOnScreen(logging.WARNING))
     log.propagate = False
     screen, began = CrewScreen(plans(file), place.state), time.monotonic()
-    owner = Owner(config, file, place, screen.show, adopting())
+    came_up: set[str] = set()  # some may sleep again before the last one is settled
+
+    def show(told: Crew) -> None:
+        came_up.update(facts.name for facts in told.workers if facts.state is WorkerState.READY)
+        screen.show(told)
+
+    owner = Owner(config, file, place, show, adopting())
     _on_signals(owner)
     try:
         with screen.live():
             await owner.start()
             await _first(owner.crew.settled(), owner.until_down())
-        screen.show(told := owner.crew.told())
-        states = [facts.state for facts in told.workers]
-        ready = states.count(WorkerState.READY)
+        show(told := owner.crew.told())
+        ready = len(came_up)
         if not ready and not owner.ending:
             say("error: no worker became ready", "red")
             return 1
         if ready:
             say(
-                f"{ready} of {len(states)} workers ready in {time.monotonic() - began:.1f} s; Ctrl-C stops them", "bold"
+                f"{ready} of {len(told.workers)} workers ready in {time.monotonic() - began:.1f} s; Ctrl-C stops them",
+                "bold",
             )
         await owner.until_down()
     finally:

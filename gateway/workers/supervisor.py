@@ -183,7 +183,7 @@ class Worker:
         """Once. Raises WorkerError; what was launched may still have to be ended then."""
         try:
             await self._spawn()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of words, too, that no program can be given
             raise WorkerError(f"{self.name} cannot be launched: {error}") from None
         await self._await_ready()
         self.on_ready()

@@ -164,6 +164,12 @@ async def test_a_program_that_is_not_there_fails_the_start(tmp_path: Path) -> No
         await tiny.start()
 
 
+async def test_words_that_no_program_can_be_given_fail_the_start(tmp_path: Path) -> None:
+    tiny = Worker("tiny", [sys.executable, "a\0b"], tmp_path / "tiny.log")
+    with pytest.raises(WorkerError, match="tiny cannot be launched: embedded null byte"):
+        await tiny.start()
+
+
 async def test_a_log_that_cannot_be_written_fails_the_start(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file where a folder should be")
     with pytest.raises(WorkerError, match="tiny"):

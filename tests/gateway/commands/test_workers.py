@@ -185,6 +185,19 @@ def test_where_none_becomes_ready_it_ends_with_1(up: Callable[..., Up], state: P
     assert not owner_file(state).exists()
 
 
+def test_one_that_sleeps_again_before_another_fails_was_ready_all_the_same(up: Callable[..., Up], state: Path) -> None:
+    command = up(
+        {
+            "naps": {**one(args=["--enable-sleep-mode"]), "sleep_after": "100ms"},
+            "never": one({"never": True}, ready_within="4s"),
+        }
+    )
+    assert command.says("never-0: failed after")
+    assert command.said.index("naps-0: asleep") < command.said.index("never-0: failed")
+    assert command.says("1 of 2 workers ready")
+    assert command.process.poll() is None
+
+
 def test_the_first_signal_waits_for_what_runs_and_the_second_does_not(up: Callable[..., Up], tmp_path: Path) -> None:
     command = up({"a": one({"stubborn": True, "seconds": 60})})
     assert command.says("1 of 1 workers ready")
@@ -345,6 +358,7 @@ def test_an_owner_that_is_there_already_is_used_until_it_goes(
         assert first.process.wait(20) == 0
         assert soon(owner_file(state).exists)  # the child's own
         assert child.wait(shown.append) is not None
+        assert child.deaths == 0
     assert alive(state) == []
 
 
