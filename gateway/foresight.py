@@ -44,8 +44,8 @@ class _Sums:
     requests: int = FIRST_REQUESTS
 
     def decay(self, now: float) -> None:
-        age, self.at = max(0.0, now - self.at), now
-        factor = math.exp(-age / FAST_SECONDS)
+        factor = math.exp((self.at - now) / FAST_SECONDS)
+        self.at = now
         self.fast *= factor
         self.weight *= factor
         self.weight_squared *= factor * factor

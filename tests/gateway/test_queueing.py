@@ -106,6 +106,19 @@ async def test_who_is_cancelled_is_passed_over() -> None:
     assert len(desk.line) == 0
 
 
+async def test_who_waits_in_vain_is_told_and_who_is_cancelled_in_that_moment_is_cancelled() -> None:
+    desk = Desk()
+    told, left = desk.join(), desk.join()
+    await settle()
+    desk.line.dismiss()
+    left.cancel()
+    results = await asyncio.gather(told, left, return_exceptions=True)
+    assert [type(result) for result in results] == [NoPlaceError, asyncio.CancelledError]
+    assert getattr(results[0], "reason", None) == "down"
+    assert desk.lengths == [1, 2, 1, 0]
+    assert desk.free == []
+
+
 async def test_a_place_handed_to_one_who_was_cancelled_in_that_moment_is_given_back() -> None:
     desk = Desk()
     task = desk.join()

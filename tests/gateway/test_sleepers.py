@@ -301,6 +301,17 @@ async def test_where_nobody_is_awake_it_is_waited_for_however_long_it_takes_and_
 
 
 @quickly
+async def test_one_that_nobody_can_stand_in_for_is_waited_for_once() -> None:
+    house = House(other=False, wake_within="40s", queue={"wait": "5s"})
+    house.tell("asleep", wake_seconds=3.0)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(UpstreamGatewayError):
+        await house.answer()
+    assert 39 < asyncio.get_running_loop().time() - began < 41
+    assert house.wanted.wishes == []
+
+
+@quickly
 async def test_of_those_that_sleep_the_first_is_waited_for_and_of_those_that_failed_none() -> None:
     house = House({"math": launching()}, other=False)
     house.tell("failed")
