@@ -49,6 +49,9 @@ def test_sleep_counts_while_it_goes_on_and_once() -> None:
     house.now += 5
     house.tell("waking", since=1065.2, asleep_seconds=65.2)
     house.tell("ready", since=1070.0, asleep_seconds=64.9)  # a clock that was set
+    house.tell("asleep", since=1070.0, asleep_seconds=65.2)
+    assert house.value("asleep_seconds_total") == 65.2
+    house.tell("ready", since=1070.0, asleep_seconds=65.2)
     house.now += 100
     house.metrics.refresh()
     assert house.value("asleep_seconds_total") == 65.2
