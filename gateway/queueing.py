@@ -93,7 +93,6 @@ class Line(Generic[P]):
         for waiter in list(self._waiters):
             if not waiter.place.done():
                 waiter.place.set_exception(NoPlaceError("down", self.retry_after))
-                self._leave(waiter)
 
     @property
     def retry_after(self) -> int:
