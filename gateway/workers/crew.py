@@ -129,7 +129,20 @@ class Crew:
             for worker in self.workers.values():
                 if worker.name not in old and self._begins_awake(worker.plan):
                     self._beside(self._begin(worker, ended))
+                elif worker.plan == new[worker.name] and worker.plan.expert not in self._experts:
+                    self._beside(self._rouse(worker))
             self._on_change()
+
+    async def _rouse(self, worker: LaunchedWorker) -> None:
+        """Wake one that sleeps, or is about to, where by the file as it is now nothing else ever would."""
+        name, expert = worker.name, worker.plan.expert
+        while expert not in self._experts and self.workers.get(name) is worker:
+            if worker.state is WorkerState.ASLEEP and expert not in self._orders:
+                await worker.wake()
+                return
+            if worker.state not in (WorkerState.ASLEEP, WorkerState.STOPPING) and expert not in self._orders:
+                return
+            await asyncio.sleep(LOOK_SECONDS / 4)
 
     async def _begin(self, worker: LaunchedWorker, ended: list[asyncio.Task[None]]) -> None:
         """Where it takes the GPUs of one that ends, that one has to have ended."""
@@ -154,7 +167,7 @@ class Crew:
         self.workers[plan.name] = new
         self._leaving.discard(new)
         self._on_change()
-        if not asleep and new.state is WorkerState.ASLEEP:
+        if new.state is WorkerState.ASLEEP and not (asleep and plan.expert in self._experts):
             new.begin()
         await self._end(old)
 

@@ -404,5 +404,22 @@ async def test_sleeping_ones_that_are_launched_otherwise_stay_asleep(start: Begi
     assert running.worker("a-0").state is READY
 
 
+@pytest.mark.parametrize("how", [None, "--enable-sleep-mode"])
+async def test_one_that_sleeps_when_the_file_no_longer_lets_it_is_woken(start: Begin, how: str | None) -> None:
+    words: dict[str, Any] = {"args": [how]} if how else {}
+    running = await start({"a": idle(**words), "b": one()})
+    await running.become("a-0", ASLEEP)
+    await running.change({"a": {"upstream": idle(**words)["upstream"]}, "b": one()})
+    await running.become("a-0", READY)
+
+
+async def test_one_that_is_launched_otherwise_and_may_not_sleep_any_more_is_woken(start: Begin) -> None:
+    running = await start({"a": idle()})
+    await running.become("a-0", ASLEEP)
+    await running.change({"a": one(args=["--new"])})
+    await running.become("a-0", READY)
+    assert running.worker("a-0").plan.args == ("--new",)
+
+
 def test_what_the_fake_is_told_is_json() -> None:
     assert json.loads(launches({"load": 1})["launch"]["env"]["FAKE_VLLM"]) == {"load": 1}
