@@ -133,5 +133,5 @@ def test_a_client_that_leaves_frees_the_engine_whatever_it_waits_for(specialists
         chunks = response.iter_bytes()  # held: the response is closed with it
         next(chunks)
         assert specialists.running() == 1
-    wait_for("the engine to be free", lambda: specialists.running() == 0, specialists.log, seconds=20)
+    wait_for("the engine to be free", lambda: specialists.running() == 0, specialists.log, seconds=30)
     assert 0 < specialists.generated() - before < 1500

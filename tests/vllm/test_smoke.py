@@ -84,7 +84,7 @@ def test_a_client_that_leaves_frees_the_engine(client: OpenAI, specialists: Laun
     next(iter(stream))
     assert specialists.running() == 1
     stream.close()
-    wait_for("the engine to be free", lambda: specialists.running() == 0, specialists.log, seconds=20)
+    wait_for("the engine to be free", lambda: specialists.running() == 0, specialists.log, seconds=30)
 
 
 def test_a_prompt_beyond_vllms_window_goes_to_a_larger_one_and_beyond_all_is_the_experts_own_400(

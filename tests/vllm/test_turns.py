@@ -75,6 +75,8 @@ def test_a_fallback_that_is_awake_answers_at_once_while_the_expert_wakes(
     answer = ask(sharing, "first", models["qwen2"].answers[0])
     assert answer.headers["x-moe-expert"] == "warm"
     assert answer.json()["choices"][0]["token_ids"]
+    told = httpx.get(f"{sharing.url}/metrics").text
+    assert metric(told, "moe_fallbacks_total", from_expert="first", to_expert="warm", reason="asleep") == 1
     wait_for("the other to give way", lambda: states(sharing)["second"] in ASLEEP, sharing.log)
     wait_for("it to be woken", lambda: states(sharing)["first"] is WorkerState.WAKING, sharing.log)
     told = httpx.get(f"{sharing.url}/metrics").text
