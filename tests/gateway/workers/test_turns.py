@@ -195,6 +195,9 @@ def test_nobody_who_came_later_is_woken_in_the_way_of_one_who_needs_two_gpus() -
     }
     assert Turns(sleepers).decide(3.0, seen) == []
     assert Turns(sleepers).decide(3.0, seen | {"wide": Seen(ASLEEP)}) == [Order("right", "wake")]
+    foreseen = seen | {"right": Seen(ASLEEP, likely=5.0)}
+    assert Turns(sleepers).decide(3.0, foreseen) == []
+    assert Turns(sleepers).decide(3.0, foreseen | {"wide": Seen(ASLEEP)}) == [Order("right", "wake")]
 
 
 def test_of_rivals_the_first_of_the_file_is_started() -> None:
