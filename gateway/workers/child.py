@@ -29,7 +29,8 @@ UNSETTLED = (WorkerState.STARTING, WorkerState.WAKING, WorkerState.STOPPING)
 
 
 class OwnerChild:
-    """Its standard input is a pipe that ends with this process, however that ends: then it stops the workers."""
+    """Its standard input is a pipe that ends with this process, however that ends: then it stops the workers. `starts` counts
+    how often it was started, `deaths` how often it ended though nobody asked it to and there was no other owner."""
 
     def __init__(self, config: Path, state: Path) -> None:
         self._state = state
@@ -37,7 +38,7 @@ class OwnerChild:
         self._command += ["--config", str(config), "--state", str(state)]
         self._process: subprocess.Popen[bytes] | None = None
         self._lock, self._ending = threading.Lock(), threading.Event()
-        self._deaths = 0
+        self.starts = self.deaths = 0
         self._thread = threading.Thread(target=self._watch, name="workers", daemon=True)
 
     def __enter__(self) -> OwnerChild:
@@ -69,7 +70,7 @@ class OwnerChild:
 
         None where the owner itself does not stay.
         """
-        while self._deaths < MOST_DEATHS and self._thread.is_alive():
+        while self.deaths < MOST_DEATHS and self._thread.is_alive():
             with reached(self._state) as owner:
                 while owner is not None and isinstance(crew := owner.hear(None), Crew):
                     show(crew)
@@ -83,6 +84,7 @@ class OwnerChild:
         with self._lock:
             if self._ending.is_set():
                 return
+            self.starts += 1
             self._process = subprocess.Popen(  # noqa: S603 - this very program
                 self._command,
                 stdin=subprocess.PIPE,
@@ -104,7 +106,7 @@ class OwnerChild:
                 log.warning("the workers were stopped", extra={"by": "moe-gateway workers down"})
                 return
             if status != OWNED:
-                self._deaths += 1
+                self.deaths += 1
                 log.error("the workers' owner died", extra={"exit": status})
             if time.monotonic() - started > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS

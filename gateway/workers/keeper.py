@@ -111,7 +111,8 @@ class Keeper:
             self.asked = True
 
     def _ask_to_end(self, wake: int) -> None:
-        self._signal(self.pid, signal.SIGTERM)
+        if not self.hurried:
+            self._signal(self.pid, signal.SIGTERM)
         end = time.monotonic() + (self.grace if self.ready else min(self.grace, LOADING_GRACE_SECONDS))
         while not self.hurried and (left := end - time.monotonic()) > 0:
             self._reap()
@@ -219,28 +220,28 @@ def held(port: int) -> socket.socket | None:
 
 
 def descendants(root: int) -> list[int]:
-    """The processes below `root`, without those that ended and wait to be noted. Empty where the system does not tell."""
-    below: dict[int, list[int]] = {}
-    for pid, parent in parents():
-        below.setdefault(parent, []).append(pid)
+    """The processes below `root`, without those that ended. Empty where the system does not tell."""
+    below: dict[int, list[tuple[int, bool]]] = {}
+    for pid, parent, ended in processes():
+        below.setdefault(parent, []).append((pid, ended))
     found, todo = [], [root]
     while todo:
-        children = below.get(todo.pop(), [])
-        found += children
-        todo += children
+        for pid, ended in below.get(todo.pop(), []):
+            todo.append(pid)  # one whose main thread ended is a parent still, until its last thread did
+            if not ended:
+                found.append(pid)
     return found
 
 
-def parents() -> list[tuple[int, int]]:
-    """Every process and its parent, by /proc; zombies are left out."""
+def processes() -> list[tuple[int, int, bool]]:
+    """Every process, its parent, and whether it ended and waits to be noted; by /proc."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = path.read_bytes().rpartition(b")")[2].split()[:2]
         except (OSError, ValueError):
             continue
-        if state != b"Z":
-            found.append((int(path.parent.name), int(parent)))
+        found.append((int(path.parent.name), int(parent), state == b"Z"))
     return found
 
 

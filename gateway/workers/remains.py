@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from gateway.workers.keeper import PR_SET_CHILD_SUBREAPER, descendants, parents, prctl, tidies
+from gateway.workers.keeper import PR_SET_CHILD_SUBREAPER, descendants, prctl, processes, tidies
 from gateway.workers.launching import CREW_VARIABLE
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -27,7 +27,7 @@ def adopting() -> Callable[[], Awaitable[None]]:
 
 
 async def _end_adopted() -> None:
-    await _end(lambda: [pid for child in _adopted() for pid in (child, *descendants(child))])
+    await _end(_adopted)
 
 
 async def end_marked(state: Path, patience: float) -> int:
@@ -60,12 +60,15 @@ def _note_ended(pids: list[int]) -> None:
 
 
 def _adopted() -> list[int]:
-    return [pid for pid, parent in parents() if parent == os.getpid() and not _is_keeper(pid)]
+    """All that is below this process and below no keeper. A child that ended may have been a keeper: it is asyncio's to note."""
+    children = [(pid, ended) for pid, parent, ended in processes() if parent == os.getpid() and not _is_keeper(pid)]
+    return [pid for child, ended in children for pid in (*([] if ended else [child]), *descendants(child))]
 
 
 def _marked(state: Path) -> list[int]:
     mark = os.fsencode(f"{CREW_VARIABLE}={state}")
-    return [pid for pid, _ in parents() if pid != os.getpid() and mark in _read(pid, "environ").split(b"\0")]
+    pids = [pid for pid, _, ended in processes() if not ended and pid != os.getpid()]
+    return [pid for pid in pids if mark in _read(pid, "environ").split(b"\0")]
 
 
 def _is_keeper(pid: int) -> bool:

@@ -1,7 +1,8 @@
 """A program that does as `vllm serve` does, as far as whoever launches it can see: it is made to by FAKE_VLLM in its environment.
 
 FAKE_VLLM is JSON: `load` seconds until it serves (0), `fail` is what it prints before it leaves with 1, `taken` says how often the
-port is in use before it is not, `never` serves never, `stubborn` ignores SIGTERM, `alone` has no engine, `seconds` is how long an
+port is in use before it is not, `never` serves never, `stubborn` ignores SIGTERM, `drains` is how long its end
+takes, `alone` has no engine, `seconds` is how long an
 answer takes, `engine_dies` seconds after it began to serve, `wakes` says whether it wakes up. `record` is a folder that it leaves
 notes in: how it was started, and what it was asked.
 Its engine is a process in a session of its own that ignores SIGTERM, with a worker below it that has left its parent.
@@ -155,6 +156,7 @@ def main() -> None:
             print("ERROR EngineDeadError: EngineCore encountered an issue.", flush=True)
             sys.exit(0)
         time.sleep(0.02)
+    time.sleep(orders.get("drains", 0))
     server.server_close()
     if engine is not None:
         engine.kill()

@@ -354,6 +354,7 @@ def test_an_owner_that_is_there_already_is_used_until_it_goes(
         crew = child.wait(shown.append)
         assert crew is not None
         assert crew.workers[0].state is WorkerState.READY
+        assert soon(lambda: child.starts > 1)  # it was refused
         first.process.terminate()
         assert first.process.wait(20) == 0
         assert soon(owner_file(state).exists)  # the child's own

@@ -89,6 +89,18 @@ async def test_one_that_does_not_start_says_why_and_is_tried_again(start: Begin,
     assert running.worker("a-0").facts.failing  # however often it is started
 
 
+async def test_those_on_one_gpu_load_one_after_the_other(start: Begin, tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    running = await start({"a": one({"load": 0.2, "record": str(record)}, gpus=[0], replicas=2)})
+    first, second = running.worker("a-0"), running.worker("a-1")
+
+    def loaded() -> bool:
+        assert len(notes(record, "started")) < 2 or READY in (first.state, second.state)
+        return first.state is second.state is READY
+
+    await running.until(loaded)
+
+
 async def test_one_that_is_never_ready_is_ended(start: Begin, state: Path) -> None:
     running = await start({"a": one({"never": True}, ready_within="400ms")})
     await running.crew.settled()
@@ -124,6 +136,15 @@ async def test_the_end_waits_for_what_runs_and_leaves_nothing(start: Begin, stat
     assert alive(state) == []
     assert running.states("a-0")[-1] is STOPPING
     assert worker.facts.url is None
+
+
+async def test_an_end_in_the_middle_of_a_start_leaves_nothing(start: Begin, state: Path) -> None:
+    for turns in (0, 1, 2, 3, 5, 20, 60):  # of the event loop, the last ones some milliseconds long
+        running = await start({"a": one({"load": 0.1}, replicas=2)})
+        for _ in range(turns):
+            await asyncio.sleep(0.001 * (turns > 5))
+        await running.crew.stop()
+        assert alive(state) == []
 
 
 async def test_an_end_in_a_hurry_does_not_wait(start: Begin, state: Path) -> None:
@@ -322,12 +343,16 @@ async def test_another_file_starts_stops_and_leaves_alone(start: Begin, state: P
     assert len(named(alive(state), "keeper.py")) == 3
 
 
-async def test_one_that_is_launched_otherwise_serves_until_its_successor_does(start: Begin, state: Path) -> None:
+async def test_one_that_is_launched_otherwise_serves_until_its_successor_does(
+    start: Begin, tmp_path: Path, state: Path
+) -> None:
     running = await start({"a": one()})
     await running.crew.settled()
     old = running.worker("a-0")
     url = old.url
-    await running.change({"a": one({"load": 0.5}, args="--new")})
+    slower = one({"load": 0.5, "record": str(tmp_path / "record")}, args="--new")
+    await running.change({"a": slower})
+    await running.change({"a": slower, "b": {"upstream": {"vllm": ["http://127.0.0.1:1/v1"]}}})
     for _ in range(10):
         assert running.worker("a-0").facts.url == url
         await asyncio.sleep(0.02)
@@ -335,7 +360,7 @@ async def test_one_that_is_launched_otherwise_serves_until_its_successor_does(st
     assert running.worker("a-0").state is READY
     await running.until(lambda: old.pid is None)
     assert "--new" in " ".join(running.worker("a-0").log_file.read_text().splitlines()[0:1])
-    assert len(named(alive(state), "keeper.py")) == 1
+    assert len(named(alive(state), "keeper.py")) == len(notes(tmp_path / "record", "started")) == 1
 
 
 async def test_on_the_same_gpu_the_old_one_ends_first(start: Begin, state: Path) -> None:

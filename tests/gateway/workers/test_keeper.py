@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from gateway.workers.keeper import descendants
 from gateway.workers.launching import CREW_VARIABLE
 from gateway.workers.remains import KEEPER
 from tests.fakes.vllm_environment import alive, named, none_alive, notes, soon
@@ -185,6 +187,31 @@ def test_where_the_keeper_is_killed_the_server_goes_with_it(kept: Any) -> None:
     one.process.kill()
     one.process.wait(20)
     assert none_alive(one.state)
+
+
+@LINUX
+def test_below_one_whose_main_thread_ended_everything_is_found() -> None:
+    """As vLLM's server is for a moment when it is killed: a zombie by its state, and the parent of its engine still."""
+    number = {"x86_64": 60, "aarch64": 93}[platform.machine()]  # exit of one thread
+    program = (
+        "import ctypes, subprocess, sys, threading, time\n"
+        "child = subprocess.Popen([sys.executable, '-IS', '-c', 'import time; time.sleep(600)'])\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "print(child.pid, flush=True)\n"
+        f"ctypes.CDLL(None).syscall({number}, 0)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-IS", "-c", program], stdout=subprocess.PIPE, start_new_session=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            child = int(server.stdout.readline())
+            assert soon(lambda: psutil.Process(server.pid).status() == psutil.STATUS_ZOMBIE)
+            assert psutil.Process(child).ppid() == server.pid
+            assert child in descendants(os.getpid())
+            assert server.pid not in descendants(os.getpid())
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 def test_a_program_that_is_not_there_is_told(state: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -133,7 +134,7 @@ async def test_what_a_gateway_wanted_is_forgotten_with_it(begin: Begin, connect:
 
 
 async def test_one_that_talks_nonsense_is_left_and_the_others_are_not(
-    begin: Begin, connect: Connect, state: Path
+    begin: Begin, connect: Connect, state: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await begin({"a": {"upstream": launches()}})
     watcher = await connect()
@@ -147,10 +148,11 @@ async def test_one_that_talks_nonsense_is_left_and_the_others_are_not(
         pass
     assert told.rows[0].facts.api_key is None
     assert told.rows[0].facts.state is WorkerState.READY
+    assert [record for record in caplog.records if record.name == "asyncio"] == []  # it is no fault of ours
 
 
 async def test_another_file_is_followed_when_it_is_said_and_a_bad_one_is_not(
-    begin: Begin, connect: Connect, state: Path, tmp_path: Path
+    begin: Begin, connect: Connect, state: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     owner = await begin({"a": {"upstream": launches()}})
     client = await connect()
@@ -159,6 +161,9 @@ async def test_another_file_is_followed_when_it_is_said_and_a_bad_one_is_not(
     client.say(line(Reread()))
     await asyncio.sleep(0.2)
     assert owner.crew.digest == digest
+    assert [getattr(r, "why", "") for r in caplog.records if "not followed" in r.message] == [
+        "experts.yaml:1:1: experts: expected one entry or more under experts:"
+    ]
     write_experts(tmp_path / "experts.yaml", {"a": {"upstream": launches()}, "b": {"upstream": launches()}})
     client.say(line(Reread()) + line(Reread()))
     told = await client.crew("b-0", WorkerState.READY)
@@ -221,12 +226,19 @@ async def test_what_an_owner_left_that_was_killed_is_tidied_up(
     with reached(state) as nobody:
         assert nobody is None
     # An engine whose server, keeper and owner are gone; and a keeper that is about to end what it keeps.
-    mark = {**os.environ, CREW_VARIABLE: str(state), "FAKE_VLLM": f'{{"record": "{tmp_path / "record"}"}}'}
+    mark = {
+        **os.environ,
+        CREW_VARIABLE: str(state),
+        "FAKE_VLLM": json.dumps({"record": str(tmp_path / "record"), "drains": 0.5}),
+    }
     engine = subprocess.Popen(
         [sys.executable, "-IS", "-c", "import time; time.sleep(600)"], env=mark, start_new_session=True
     )
     words = [str(environment / "bin" / "vllm"), "serve", "m", "--served-model-name", "m", "--port", "1"]
-    keeper = subprocess.Popen([sys.executable, "-IS", str(KEEPER), "1", "30", *words], env=mark, stdin=subprocess.PIPE)
+    with (tmp_path / "kept.log").open("wb") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, "-IS", str(KEEPER), "1", "30", *words], env=mark, stdin=subprocess.PIPE, stderr=log
+        )
     bystander = subprocess.Popen([sys.executable, "-IS", "-c", "import time; time.sleep(600)"])
     try:
         assert await asyncio.to_thread(soon, lambda: notes(tmp_path / "record", "engines"))
@@ -234,7 +246,7 @@ async def test_what_an_owner_left_that_was_killed_is_tidied_up(
         keeper.stdin.close()
         await begin({"a": {"upstream": launches()}})
         assert engine.pid not in {process.pid for process in alive(state)}
-        assert keeper.wait(0) == 0  # it had the time to end in its own way
+        assert "drained and gone" in (tmp_path / "kept.log").read_text()  # it had the time to end in its own way
         assert bystander.poll() is None
         assert not folder.exists()
     finally:
