@@ -16,7 +16,10 @@ KEPT = 2  # older parts beside it: coder-0.log.1 is the younger
 READ_BYTES = 256 * 1024
 LINE_CHARACTERS = 400
 _START = f"keeper: {STARTS}"
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+# Sequences for a terminal, what is left of others, and what turns the writing round.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def appended(path: Path) -> BinaryIO:

@@ -37,6 +37,8 @@ def test_the_last_lines_are_fit_for_a_terminal(log: Path) -> None:
     assert logfiles.tail(log, 3)[0] == "red and\ttab"
     assert len(logfiles.tail(log, 2)[0]) == logfiles.LINE_CHARACTERS
     assert logfiles.tail(log, 0x7FFF)[0] == "old"
+    write(log, "\x9b2Jcleared \x9dtitle\x9c, \u202eturned\u2066 round")
+    assert logfiles.tail(log, 1) == ["cleared title, turned round"]
     log.write_bytes(b"\xff\xfe broken")
     assert logfiles.tail(log, 1) == ["\ufffd\ufffd broken"]
     assert logfiles.tail(log.with_name("absent"), 3) == []
