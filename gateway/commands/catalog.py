@@ -119,7 +119,7 @@ def compare(
 ) -> None:
     """Lay models side by side, as a table and as a picture.
 
-    Example: moe-gateway catalog compare gpt-oss-20b qwen3-32b --task code --html comparison.html
+    Example: moe-gateway catalog compare gpt-oss-20b qwen2.5-coder-32b-instruct --task code --html comparison.html
     """
     from router.cataloguing.catalog import load_catalog
     from router.cataloguing.comparison import Comparison

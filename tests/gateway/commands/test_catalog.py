@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli import app, main
+from gateway.commands.catalog import catalog
 from router.cataloguing.catalog import load_catalog
 from tests.fakes.catalogs import entry, text_of
 
@@ -151,3 +153,16 @@ def test_the_packaged_catalogue_is_fine_and_another_is_told_line_by_line(
 def test_counts_are_tables_and_json() -> None:
     assert f"| all | {len(MODELS)} |" in run("count").stdout
     assert json.loads(run("count", "--json").stdout)["all"]["all"]["models"] == len(MODELS)
+
+
+def test_every_example_of_its_help_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = [line for command in catalog.registered_commands for line in _examples(command.callback.__doc__ or "")]
+    assert len(examples) >= 4
+    for example in examples:
+        result = CliRunner().invoke(app, shlex.split(example)[1:])
+        assert result.exit_code == 0, (example, result.output)
+
+
+def _examples(doc: str) -> list[str]:
+    return [line.partition("Example: ")[2] for line in doc.splitlines() if "Example: " in line]
