@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +43,7 @@ class Crew:
         self._place, self._on_change, self._clear = place, on_change, clear
         self._upstream, self._gate = OpenAIUpstream(), Gate(LOAD_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._orders: set[str] = set()  # experts that an order is being carried out for
+        self._orders: dict[str, Order] = {}  # by expert, those that are being carried out
         self._wants: dict[object, dict[str, Want]] = {}
         self._waiting_since: dict[str, float] = {}
         self._leaving: set[LaunchedWorker] = set()  # stopped, or not yet there, for another that has their name
@@ -232,7 +232,7 @@ class Crew:
         now = time.monotonic()
         for order in self._turns.decide(now, {expert: self._seen(expert, now) for expert in self._experts}):
             if order.expert not in self._orders:
-                self._orders.add(order.expert)
+                self._orders[order.expert] = order
                 self._beside(self._carry_out(order))
 
     async def _carry_out(self, order: Order) -> None:
@@ -245,7 +245,7 @@ class Crew:
                 up = [w for w in self._of(order.expert) if w.state is not WorkerState.ASLEEP]
                 await asyncio.gather(*(worker.sleep() for worker in up))
         finally:
-            self._orders.discard(order.expert)
+            del self._orders[order.expert]
 
     def _of(self, expert: str) -> list[LaunchedWorker]:
         return [worker for worker in self.workers.values() if worker.plan.expert == expert]
@@ -258,7 +258,7 @@ class Crew:
         up = [w.figures for w in workers if w.state is WorkerState.READY]
         wakes = [w.wake_seconds for w in workers if w.wake_seconds is not None]
         return Seen(
-            state_of(w.state for w in workers),
+            self._state_of(expert, workers),
             busy=any(figures.busy for figures in up),
             idle_since=max((figures.idle_since for figures in up), default=now),
             waiting=waiting,
@@ -267,6 +267,15 @@ class Crew:
             awake_since=max((figures.began for figures in up), default=now),
             wake_seconds=max(wakes, default=None),
         )
+
+    def _state_of(self, expert: str, workers: Iterable[LaunchedWorker]) -> WorkerState:
+        """As it will be where an order was given a moment ago and nothing has come of it yet: else a rival might get one too."""
+        state, order = state_of(worker.state for worker in workers), self._orders.get(expert)
+        if order is not None and order.what == "wake" and state is WorkerState.ASLEEP:
+            return WorkerState.WAKING
+        if order is not None and order.what == "sleep" and state is WorkerState.READY:
+            return WorkerState.STOPPING
+        return state
 
     async def _row(self, worker: LaunchedWorker) -> Row:
         plan, figures, up = worker.plan, worker.figures, worker.state is WorkerState.READY

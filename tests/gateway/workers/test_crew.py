@@ -327,6 +327,21 @@ async def test_those_that_share_a_gpu_take_turns(start: Begin, tmp_path: Path, s
     assert running.worker("c-0").state is READY
 
 
+async def test_a_wish_that_is_over_before_anything_came_of_it_lets_no_two_wake(start: Begin) -> None:
+    running = await start({name: idle({}, gpus=[0]) for name in ("a", "b")})
+    await running.crew.settled()
+    await running.become("a-0", ASLEEP)
+
+    def b_is_up_alone() -> bool:
+        assert ASLEEP in (running.worker("a-0").state, running.worker("b-0").state)
+        return running.worker("b-0").state is READY
+
+    running.crew.want("client", Want("a", 1))
+    running.crew.forget("client")
+    running.crew.want("another", Want("b", 1))
+    await running.until(b_is_up_alone)
+
+
 # Another file
 
 
