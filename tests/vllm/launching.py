@@ -51,6 +51,15 @@ def need_vllm() -> None:
     pytest.skip(why)
 
 
+def sees_gpu() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+
+
+def engine_titles() -> set[str]:
+    """Of the processes below a server: on a GPU that it has to itself the engine needs no other for the model."""
+    return {"VLLM::EngineCore"} if sees_gpu() else {"VLLM::EngineCore", "VLLM::Worker"}
+
+
 def launch(model: Path, *arguments: str, env: Mapping[str, str] | None = None, **others: object) -> str:
     """The value of `launch` in experts.yaml."""
     words = [*ARGUMENTS, *arguments]

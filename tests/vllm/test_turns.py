@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
 
 from gateway.workers.protocol import WorkerState
 from tests.integration.conftest import metric
-from tests.vllm.launching import ONE_PROCESS_LESS, Launched, all_gone, ask, launch, launched, need_vllm, wait_for
+from tests.vllm.launching import (
+    ONE_PROCESS_LESS,
+    Launched,
+    all_gone,
+    ask,
+    launch,
+    launched,
+    need_vllm,
+    sees_gpu,
+    wait_for,
+)
 from tests.vllm.tiny_models import TinyModel
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -90,7 +99,7 @@ def test_a_worker_with_sleep_mode_keeps_its_process_and_gives_its_memory_back(
 ) -> None:
     """vLLM's own sleep levels: never run without a GPU, where vLLM has none."""
     need_vllm()
-    if not _sees_gpu():
+    if not sees_gpu():
         pytest.skip("NOT TRIED: vLLM's sleep levels need a GPU, and a build for it named by MOE_GATEWAY_VLLM")
     experts = [
         f"  {name}:\n    model: {name}\n    domains: [general]\n    sleep_after: 10m\n    wake_within: 10m\n    upstream: "
@@ -105,7 +114,3 @@ def test_a_worker_with_sleep_mode_keeps_its_process_and_gives_its_memory_back(
         assert gateway.worker("qwen2-0").processes() == processes
         assert gateway.crew()["qwen2-0"].wakes == 1
         assert states(gateway)["qwen3"] is WorkerState.ASLEEP
-
-
-def _sees_gpu() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.vllm.launching import Launched, Worker, all_gone, wait_for
+from tests.vllm.launching import Launched, Worker, all_gone, engine_titles, wait_for
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 CODE = "Implement quicksort in C++ and explain how to call it from a test."
@@ -80,7 +80,7 @@ def test_one_whose_engine_is_killed_ends_its_streams_another_answers_and_it_is_s
 def test_one_whose_server_is_killed_leaves_no_engine(specialists: Launched) -> None:
     with streaming(specialists) as (dies, other, lines):
         processes = dies.processes()
-        assert {"VLLM::EngineCore", "VLLM::Worker"} <= titles(processes)
+        assert engine_titles() <= titles(processes)
         dies.server.send_signal(signal.SIGKILL)
         ends_in_one_error(lines)
     answered_by(specialists, other)
@@ -92,7 +92,7 @@ def test_one_whose_keeper_is_killed_leaves_nothing_and_the_fallback_answers(spec
         specialists.worker(name) for name, facts in specialists.crew().items() if facts.state.value == "ready"
     )
     processes = worker.processes()
-    assert {"VLLM::EngineCore", "VLLM::Worker"} <= titles(processes)
+    assert engine_titles() <= titles(processes)
     worker.keeper.send_signal(signal.SIGKILL)
     all_gone(processes)
     answer = httpx.post(f"{specialists.url}/v1/chat/completions", json={**BODY, "max_tokens": 4}, timeout=60)
