@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +24,7 @@ _ESCAPES = re.compile(
 def appended(path: Path) -> BinaryIO:
     """The log, to be written to at its end. It may quote what was asked, and so is for its owner alone. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+    return _private(path, os.O_APPEND)
 
 
 def set_aside(path: Path) -> None:
@@ -71,18 +70,25 @@ def text(path: Path, begin: int = 0) -> str:
 def bound(path: Path, most: int = MOST_BYTES) -> bool:
     """Put what a file holds into the next older part where it is larger than `most` bytes, and empty it; whether it was.
 
-    Whoever appends to it goes on doing so: what is written in that very moment may be lost.
+    Whoever appends to it goes on doing so: what is written in that very moment may be lost, and all but the end, twice `most`,
+    where it was a flood.
     """
     try:
-        if path.stat().st_size <= most:
+        if (end := path.stat().st_size) <= most:
             return False
-        _shift(path)
-        shutil.copyfile(path, _part(path, 1))
-        _part(path, 1).chmod(0o600)
+        with contextlib.suppress(OSError):  # on a full disk it is emptied all the same
+            _shift(path)
+            with path.open("rb") as file, _private(_part(path, 1), os.O_TRUNC) as part:
+                file.seek(max(0, end - 2 * most))
+                part.write(file.read(2 * most))
         os.truncate(path, 0)
     except OSError:
         return False
     return True
+
+
+def _private(path: Path, how: int) -> BinaryIO:
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o600), "ab")
 
 
 def _shift(path: Path) -> None:

@@ -85,6 +85,21 @@ def test_a_log_that_grows_is_put_aside_while_it_is_written_to_and_the_oldest_is_
     assert not logfiles.bound(log.with_name("absent"), 100)
 
 
+def test_however_much_was_written_an_older_part_is_no_larger_than_two(log: Path) -> None:
+    write(log, "old " * 1000 + "the end")
+    assert logfiles.bound(log, 6)
+    assert log.stat().st_size == 0
+    assert log.with_name("coder-0.log.1").read_text() == "old the end\n"
+
+
+def test_where_no_older_part_can_be_kept_the_log_is_emptied_all_the_same(log: Path) -> None:
+    write(log, "too much")
+    log.with_name("coder-0.log.1").symlink_to("/dev/full")
+    log.with_name("coder-0.log.2").mkdir()
+    assert logfiles.bound(log, 7)
+    assert log.stat().st_size == 0
+
+
 def test_who_writes_to_a_log_that_is_set_aside_goes_on_there(log: Path) -> None:
     with logfiles.appended(log) as file:
         file.write(b"old\n")
