@@ -78,8 +78,8 @@ class TestLlamas(Batch):
         assert httpx.get(f"{batch.url}/health").status_code == 200
 
 
-class TestMixturesAndFalcons(Batch):
-    NAMES = ("mixtral", "falcon-7b", "falcon-40b", "olmo")
+class TestOthers(Batch):
+    NAMES = ("mixtral", "falcon-7b", "falcon-40b", "olmo", "olmo2")
 
     def test_a_gateway_that_is_killed_leaves_nothing(self, batch: Launched) -> None:
         processes = batch.processes()
@@ -87,12 +87,6 @@ class TestMixturesAndFalcons(Batch):
         batch.command.process.send_signal(signal.SIGKILL)
         batch.command.process.wait()
         all_gone(processes)
-
-
-class TestOlmos(Batch):
-    """Stopped as users stop it: see `launched`."""
-
-    NAMES = ("olmo2", "olmo3")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
