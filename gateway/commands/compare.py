@@ -205,6 +205,9 @@ def _print(document: Mapping[str, Any], output: Path) -> None:
     for name, figures in document["targets"].items():
         table.add_row(escape(name), *cells_of(figures))
     out.print(table, highlight=False)
+    for name, figures in document["targets"].items():
+        for why, count in figures["errors"].items():
+            err.print(f"{name}: {count} × {why}", style="red", markup=False, highlight=False, soft_wrap=True)
     _print_quality(document["targets"])
     files = ", ".join(str(_beside(output, ending)) for ending in (".json", ".html"))
     out.print(f"\nside by side: {escape(files)}", highlight=False, soft_wrap=True)

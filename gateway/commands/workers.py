@@ -39,6 +39,7 @@ def up(config: Config = DEFAULT_CONFIG, state: State = None, with_parent: WithPa
 
     Example: moe-gateway workers up --config experts.yaml
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can follow
     from gateway.workers.child import OWNED
     from gateway.workers.launching import Place, find_vllm, plans, threads_each
     from gateway.workers.owner import OwnedError, owned
@@ -228,7 +229,11 @@ def _board(state: Path) -> Board | None:
     with reached(state) as owner:
         try:
             return owner.board() if owner is not None else None
-        except OSError:  # it left just now, or hangs
+        except TimeoutError:
+            fail(
+                f"the owner of the workers, process {owner.pid if owner else 0}, does not answer; kill -9 it and start it anew"
+            )
+        except OSError:  # it left just now
             return None
 
 

@@ -14,6 +14,7 @@ from gateway.comparing.prompts import Prompt
 from router.measuring.measures import interval
 
 Answers = Mapping[tuple[str, str], Answer]  # by prompt and target
+MOST_ERRORS = 3
 UNNAMED = ""  # the domain of prompts that name none
 
 
@@ -51,6 +52,7 @@ def _figures(target: str, only: str | None, prompts: Sequence[Prompt], answers: 
     return {
         "answered": len(well),
         "failed": len(given) - len(well),
+        "errors": dict(Counter(a.error for a in given if a.error).most_common(MOST_ERRORS)),
         "stood_in": len(well) - len(own),  # another expert answered in its place: no word of it counts here
         "first_token": _spread([a.first_token for a in own if a.first_token is not None]),
         "tokens_per_second": _spread([a.tokens_per_second for a in own if a.tokens_per_second is not None]),

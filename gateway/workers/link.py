@@ -5,26 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
-
-import msgspec
 
 from gateway.workers.protocol import (
     Asked,
     Crew,
     HungWorker,
-    OwnerFile,
     Reread,
     Want,
     WorkerFacts,
     WorkerState,
     line,
-    owner_file,
     read_crew,
+    read_owner,
 )
 from router.experts import Expert, ExpertsFile
 
@@ -38,7 +33,6 @@ GATHER_SECONDS = 0.05  # what is wanted changes with every request; it is said n
 WISH_SECONDS = 120.0
 MAX_LINE = 4 * 1024 * 1024  # bytes
 MAX_UNSENT = 1024 * 1024  # bytes; an owner that takes nothing any more is left
-MAX_OWNER_FILE = 4096  # bytes
 NO_OWNER = (
     "nobody runs the workers that experts.yaml launches, so that their experts are down: "
     "start moe-gateway workers up, or serve --with-workers"
@@ -79,7 +73,7 @@ class Link:
     """
 
     def __init__(self, state: Path) -> None:
-        self._file = owner_file(state)
+        self._state = state
         self._addresses: dict[str, LinkedAddress] = {}
         self._crew: Mapping[str, WorkerFacts] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -167,7 +161,7 @@ class Link:
     async def _spoken(self) -> bool:
         """Talk with an owner until one of both leaves. Whether it told anything."""
         try:
-            owner = await asyncio.to_thread(_read_owner, self._file)
+            owner = await asyncio.to_thread(read_owner, self._state)
             async with asyncio.timeout(CONNECT_SECONDS):
                 reader, writer = await asyncio.open_unix_connection(owner.socket, limit=MAX_LINE)
         except (OSError, ValueError, TimeoutError):
@@ -314,15 +308,6 @@ def launched(name: str, spec: Expert) -> list[str]:
 def launches(file: ExpertsFile) -> bool:
     """Whether the file has workers to launch."""
     return any(spec.upstream.launch is not None for spec in file.experts.values())
-
-
-def _read_owner(path: Path) -> OwnerFile:
-    """Raises OSError where there is none, ValueError where it is none that an owner of ours wrote."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode) or about.st_mode & 0o022 or about.st_uid not in (0, os.geteuid()):
-            raise ValueError("others could have written it")
-        return msgspec.json.decode(file.read(MAX_OWNER_FILE), type=OwnerFile)
 
 
 def _on_loopback(url: str | None) -> bool:

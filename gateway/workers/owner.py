@@ -31,6 +31,7 @@ from gateway.workers.protocol import (
     line,
     owner_file,
     read_asked,
+    read_owner,
 )
 from gateway.workers.protocol import Crew as Told
 from gateway.workers.remains import end_marked
@@ -215,9 +216,8 @@ def _write(path: Path, owner: OwnerFile) -> None:
 
 def _remove_stale(state: Path) -> None:
     """What an owner leaves: its file, and the folder of its socket. The lock says that there is none now."""
-    path = owner_file(state)
     with contextlib.suppress(OSError, ValueError):
-        folder = Path(msgspec.json.decode(path.read_bytes(), type=OwnerFile).socket).parent
+        folder = Path(read_owner(state).socket).parent
         if folder.name.startswith(FOLDER_PREFIX) and folder.stat().st_uid == os.geteuid():
             shutil.rmtree(folder, ignore_errors=True)
-    path.unlink(missing_ok=True)
+    owner_file(state).unlink(missing_ok=True)

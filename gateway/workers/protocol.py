@@ -6,10 +6,14 @@ the whole crew at once and again after every change; it says what it wants of it
 
 from __future__ import annotations
 
+import os
+import stat
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
+
+MAX_OWNER_FILE = 4096  # bytes
 
 
 class OwnerFile(msgspec.Struct, frozen=True):
@@ -22,6 +26,15 @@ class OwnerFile(msgspec.Struct, frozen=True):
 def owner_file(state: Path) -> Path:
     """Where the owner of the state folder says how it is reached."""
     return state / "workers" / "owner.json"
+
+
+def read_owner(state: Path) -> OwnerFile:
+    """Who owns the state folder's workers. Raises OSError where nobody says so, ValueError where another could have written it."""
+    with open(os.open(owner_file(state), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode) or about.st_mode & 0o022 or about.st_uid not in (0, os.geteuid()):
+            raise ValueError("others could have written it")
+        return msgspec.json.decode(file.read(MAX_OWNER_FILE), type=OwnerFile)
 
 
 class WorkerState(StrEnum):

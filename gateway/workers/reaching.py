@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import msgspec
-
-from gateway.workers.protocol import Asked, Board, Crew, Look, OwnerFile, line, owner_file, read_told
+from gateway.workers.protocol import Asked, Board, Crew, Look, line, read_owner, read_told
 
 ANSWER_SECONDS = 20.0
-MOST_OWNER_FILE = 4096  # bytes
 MOST_LINE = 4 * 1024 * 1024
 
 
@@ -57,18 +53,10 @@ def reached(state: Path) -> Iterator[Owner | None]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_SECONDS)
         try:
-            about = _about(state)
+            about = read_owner(state)
             connection.connect(about.socket)
         except (OSError, ValueError):
             yield None
             return
         with closing(Owner(connection, about.pid)) as owner:
             yield owner
-
-
-def _about(state: Path) -> OwnerFile:
-    """Raises OSError, ValueError."""
-    with open(owner_file(state), "rb") as file:
-        if os.fstat(file.fileno()).st_uid not in (0, os.geteuid()):
-            raise ValueError("somebody else wrote it")
-        return msgspec.json.decode(file.read(MOST_OWNER_FILE), type=OwnerFile)

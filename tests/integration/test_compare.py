@@ -100,6 +100,7 @@ def test_a_run_goes_on_where_it_stopped_and_asks_only_what_failed(case: Case) ->
     failed = case.run("--experts", "one")
     assert failed.exit_code == 1
     assert case.document["targets"]["one"]["failed"] == 3
+    assert "one: 3 × refused with 400" in " ".join(failed.stderr.split())
     case.servers[0].behaviour = RIGHT
     assert case.run("--experts", "one").exit_code == 0
     asked = len(case.servers[0].requests)

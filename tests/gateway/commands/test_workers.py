@@ -6,8 +6,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli import app
+from gateway.workers import reaching
 from gateway.workers.child import OwnerChild
 from gateway.workers.protocol import Crew, WorkerState, owner_file
 from tests.fakes.vllm_environment import (
@@ -367,3 +372,17 @@ def test_an_owner_that_does_not_stay_is_not_waited_for_for_ever(tmp_path: Path, 
     (tmp_path / "experts.yaml").write_text("version: 2")
     with OwnerChild(tmp_path / "experts.yaml", state) as child:
         assert child.wait(lambda crew: None) is None
+
+
+def test_an_owner_that_hangs_is_named(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reaching.Owner.hear, "__defaults__", (0.2,))
+    config = state.parent / "experts.yaml"
+    owner_file(state).parent.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="moe-") as folder, socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{folder}/s")
+        silent.listen()
+        owner_file(state).write_text(json.dumps({"socket": f"{folder}/s", "pid": 4321}))
+        owner_file(state).chmod(0o600)
+        result = CliRunner().invoke(app, ["workers", "status", "--config", str(config), "--state", str(state)])
+    assert result.exit_code == 1
+    assert "process 4321, does not answer" in " ".join(result.stderr.split())

@@ -30,6 +30,7 @@ from gateway.workers.protocol import (
     WorkerState,
     line,
     owner_file,
+    read_owner,
     read_told,
 )
 from gateway.workers.reaching import reached
@@ -261,3 +262,18 @@ def test_an_owner_file_of_nonsense_is_no_owner(state: Path) -> None:
         owner_file(state).write_text(text)
         with reached(state) as owner:
             assert owner is None
+
+
+@pytest.mark.parametrize("what", ["fifo", "others"])
+def test_an_owner_file_that_others_could_have_written_holds_nobody_up(state: Path, what: str) -> None:
+    place = owner_file(state)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if what == "fifo":
+        os.mkfifo(place, 0o600)
+    else:
+        place.write_text('{"socket": "/tmp/x", "pid": 1}')
+        place.chmod(0o666)
+    with pytest.raises(ValueError, match="others could"):
+        read_owner(state)
+    with reached(state) as owner:
+        assert owner is None
