@@ -117,7 +117,10 @@ def test_a_run_that_is_stopped_keeps_what_it_has(case: Case) -> None:
     case.servers[1].behaviour = endless
     command = [sys.executable, "-m", "gateway.cli", *case.arguments("--experts", "one,two")]
     journal = case.folder / "out.jsonl"
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"})
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background may ignore it
+    )  # fmt: skip
     until = time.monotonic() + 30
     while time.monotonic() < until and (not journal.exists() or journal.read_bytes().count(b"\n") < 3):
         time.sleep(0.05)
