@@ -125,7 +125,11 @@ def test_a_run_that_is_stopped_keeps_what_it_has(case: Case) -> None:
     while time.monotonic() < until and (not journal.exists() or journal.read_bytes().count(b"\n") < 3):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    try:
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 1
     assert "3 answers are kept" in told
     assert "Traceback" not in told
