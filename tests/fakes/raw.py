@@ -147,11 +147,11 @@ async def _converse(server: RawServer, reader: asyncio.StreamReader, writer: asy
     then: Then = "keep"
     while then == "keep":
         method, path, headers, body = await _request(reader)
+        number += 1
         if method == "GET":
             server.probes.append(path)
             writer.write(whole(b"") if path == "/health" else whole(b"{}", 404))
             continue
-        number += 1
         call = Call(path, headers, body, number, reader, writer)
         server.calls.append(call)
         then = await server.behaviour(call)
