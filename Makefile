@@ -46,7 +46,7 @@ $(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.serve
 	@echo "Installing what the tests need (torch for the CPU among it) …"
-	@$(PIP) install -c constraints.txt -e '.[embedded,train,otel,dev]'
+	@$(PIP) install -c constraints.txt -e '.[embedded,train,otel,postgres,dashboards,dev]'
 	@touch $@
 
 vllm: ## install a real vLLM for the CPU into an environment of its own, and its small model

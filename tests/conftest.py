@@ -1,4 +1,4 @@
-"""What every test may use, and the rule that nothing is skipped unseen."""
+"""What every test may use, and the rules that nothing is skipped unseen and that few tests get a second try."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ settings.load_profile("whatever machine")
 ALLOWED = Path(__file__).parent / "allowed_skips.json"  # {"test id, or the folder of all of them with its /": "reason"}
 
 
+MOST_RERUNS = 3  # tests; more of them are no chance
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Under CI=true a skipped test fails the run unless it is listed with its reason."""
+    """Under CI=true a skipped test fails the run unless it is listed with its reason; so do more than a few second tries."""
     if os.environ.get("CI") != "true":
         return
     allowed = json.loads(ALLOWED.read_text("utf-8"))
@@ -29,3 +32,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if unlisted := sorted(test for test in skipped - set(allowed) if not test.startswith(folders)):
         reporter.write_line(f"skipped under CI and not listed in {ALLOWED.name}: {', '.join(unlisted)}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if len(rerun := {report.nodeid for report in reporter.stats.get("rerun", [])}) > MOST_RERUNS:
+        reporter.write_line(f"{len(rerun)} tests needed a second try; more than {MOST_RERUNS} fail the run", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How each test failed that was tried again: it is to be mended, whatever came of the second try."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.write_sep("=", f"FLAKY: {report.nodeid}", red=True)
+        terminalreporter.write_line(report.longreprtext)

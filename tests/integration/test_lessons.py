@@ -121,8 +121,8 @@ def test_a_connection_that_vllm_may_be_closing_is_not_used_again(start: Start, r
     assert ask(gateway).status_code == ask(gateway).status_code == 200
     time.sleep(4)  # vLLM closes what was idle for 5 s
     assert ask(gateway).status_code == 200
-    first, second, third = (call.number for call in raw.calls)
-    assert (first, second) == (1, 2)
+    _, second, third = (call.number for call in raw.calls)
+    assert second > 1  # a kept one, be it of the first request or of a probe before it
     assert third == 1
 
 
