@@ -155,7 +155,7 @@ def image_environment() -> dict[str, str]:
 
 
 def tool(name: str) -> str:
-    """The path of promtool or amtool; skips where there is none."""
+    """The path of prometheus, promtool, alertmanager or amtool; skips where there is none."""
     found = shutil.which(name) or shutil.which(name, path=str(TOOLS))
     if found is None:
         pytest.skip(f"no {name} here; where Debian's packages can be had, tests/deploy/tools.sh fetches it")

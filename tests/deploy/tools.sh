@@ -1,21 +1,29 @@
 #!/usr/bin/env bash
-# tools.sh: promtool and amtool from Debian's packages, unpacked into .cache/prometheus: nothing is installed, no server is started.
-# Without apt-get, or without a network, says so and ends with 0: the tests that need them are then skipped.
+# tools.sh: Prometheus, promtool, Alertmanager and amtool from Debian's packages, unpacked into .cache/prometheus: nothing is installed,
+# no server is started. Without apt-get, or without a network, says so and ends with 0: the tests that need them are then skipped.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 folder=.cache/prometheus
-if { command -v promtool && command -v amtool; } >/dev/null || [[ -x $folder/usr/bin/promtool && -x $folder/usr/bin/amtool ]]; then
-  exit 0
-fi
+names=(prometheus promtool alertmanager amtool)
+there() {
+  local name
+  for name in "${names[@]}"; do
+    [[ -x $folder/usr/bin/$name ]] || command -v "$name" >/dev/null || return 1
+  done
+}
+there && exit 0
 fetched=$(mktemp -d)
 trap 'rm -rf "$fetched"' EXIT
 chmod 755 "$fetched" # apt-get fetches as a user of its own
 fetch() (cd "$fetched" && apt-get download -qq prometheus prometheus-alertmanager)
 { fetch || { apt-get update -qq && fetch; }; } >/dev/null 2>&1 || {
-  echo "promtool and amtool cannot be had here: the files of Prometheus and Alertmanager are not checked by them"
+  echo "Prometheus and Alertmanager cannot be had here: their files, the dashboards and the alerts are not tried with them"
   exit 0
 }
 mkdir -p "$folder"
-for wanted in prometheus:promtool prometheus-alertmanager:amtool; do
-  dpkg-deb --fsys-tarfile "$fetched/${wanted%:*}"_*.deb | tar --extract --directory "$folder" "./usr/bin/${wanted#*:}"
-done
+unpack() { # package, and the programs in it, by names that are without the package's
+  dpkg-deb --fsys-tarfile "$fetched/$1"_*.deb |
+    tar --extract --directory "$folder" --transform 's,/prometheus-,/,' "${@:2}"
+}
+unpack prometheus ./usr/bin/prometheus ./usr/bin/promtool
+unpack prometheus-alertmanager ./usr/bin/prometheus-alertmanager ./usr/bin/amtool
