@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable, Mapping
 
 from gateway import logs, lora, tracing
+from gateway.costmetrics import baseline_of
 from gateway.deciding import Decider
 from gateway.discovery import Discovery
 from gateway.dispatch import Dispatcher
 from gateway.fleet import FleetWatch
 from gateway.foresight import Foresight
 from gateway.health import HealthLoop
-from gateway.metrics import Metrics, baseline_of
+from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.served import Served
 from gateway.serves import Serves
@@ -88,7 +89,8 @@ class Generation:
         file = self.state.file
         price = public_price(file.baseline) if file.baseline else None
         router, replicas = self.state.decider.router, self.state.pool.all()
-        self._metrics.describe(router, replicas, tuple(file.experts), baseline_of(file, price), self.state.served)
+        self._metrics.describe(router, replicas, tuple(file.experts), self.state.served)
+        self._metrics.costs.watch(baseline_of(file, price))
         self._metrics.workers.watch(self._counted)
 
     async def close(self) -> None:

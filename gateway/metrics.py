@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from gateway import __version__, metricfiles
+from gateway.children import Children
+from gateway.costmetrics import NONE, CostMetrics
 from gateway.exchange import Exchange, Outcome, Phase
 from gateway.replica import Replica, State
 from gateway.workermetrics import WorkerMetrics
-from router.experts import ExpertsFile, Price
 from router.routing import Router
 
-NONE = "none"  # the label where no expert was chosen, or nothing was classified
 TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 TPOT = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 DURATION = (*(0.01 * 2**i for i in range(16)), 600.0)
 OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 ROUTING = (0.00001, 0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 CONFIDENCE = tuple(i / 20 for i in range(1, 21))
-F = TypeVar("F", Counter, Gauge, Histogram)
 GaugeMode = Literal["livemax", "livesum", "mostrecent"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -68,12 +67,11 @@ def _gauge(
 
 
 class Metrics:
-    """One registry a gateway. `baseline` is the price that savings are counted against."""
+    """One registry a gateway."""
 
-    def __init__(self, baseline: tuple[str, Price] | None = None) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
-        self._baseline = baseline
+        self._of = Children()
         r = self.registry
         self.requests = Counter(
             "moe_requests", "Requests finished.", ("endpoint", "expert", "domain", "code"), registry=r
@@ -107,19 +105,6 @@ class Metrics:
             registry=r,
         )
         self.tokens = Counter("moe_tokens", "Tokens by the expert's own count.", ("expert", "kind"), registry=r)
-        self.cost = Counter("moe_cost_usd", "Token prices of answers, in USD.", ("expert", "domain"), registry=r)
-        self.baseline_cost = Counter(
-            "moe_baseline_cost_usd",
-            "What the same tokens would have cost there. Stand-ins are left out.",
-            ("baseline",),
-            registry=r,
-        )
-        self.unpriced = Counter(
-            "moe_unpriced_requests",
-            "Answers of unknown cost: no price in experts.yaml, or no usage told.",
-            ("expert",),
-            registry=r,
-        )
         self.decisions = Counter(
             "moe_routing_decisions", "Decisions of the router.", ("expert", "domain", "reason", "stage"), registry=r
         )
@@ -179,17 +164,17 @@ class Metrics:
         self.reloads = Counter("moe_config_reloads", "Tries to load another experts.yaml.", ("outcome",), registry=r)
         self._replicas = _Replicas(r)
         self.workers = WorkerMetrics(r)
+        self.costs = CostMetrics(r, self._of)
 
     def describe(
         self,
         router: Router,
         replicas: Sequence[Replica],
         expert_ids: Sequence[str],
-        baseline: tuple[str, Price] | None = None,
         served: Mismatched | None = None,
     ) -> None:
-        """Say what runs from now on; `baseline` is the price that savings are counted against."""
-        self._baseline, self._served = baseline, served
+        """Say what runs from now on."""
+        self._served = served
         self.loaded.set_to_current_time()
         metricfiles.clear(self.mismatch)
         metricfiles.clear(self.config_info)
@@ -229,14 +214,6 @@ class Metrics:
         self.refresh()
         return metricfiles.exposition() if metricfiles.shared() else generate_latest(self.registry)
 
-    def _of(self, family: F, *labels: str) -> F:
-        """The child of a family: looked up here, since the family itself would take a lock and make the labels anew."""
-        key = (family, labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = family.labels(*labels)
-        return child
-
     def observe(self, exchange: Exchange) -> None:
         """Count one finished exchange."""
         expert = exchange.expert_id or NONE
@@ -247,7 +224,8 @@ class Metrics:
         self._of(self.overhead, exchange.endpoint).observe(max(0.0, exchange.seconds - exchange.waited))
         self._observe_decision(exchange)
         self._observe_attempts(exchange)
-        self._observe_usage(exchange, expert, domain)
+        self._observe_usage(exchange, expert)
+        self.costs.observe(exchange)
         if exchange.outcome is Outcome.CANCELLED:
             self._of(self.disconnects, exchange.endpoint, exchange.phase).inc()
         elif exchange.phase is Phase.STREAMING and exchange.first_token and exchange.outcome is not Outcome.OK:
@@ -276,30 +254,14 @@ class Metrics:
             if before.expert != after.expert:
                 self._of(self.fallbacks, before.expert, after.expert, before.outcome or NONE).inc()
 
-    def _observe_usage(self, exchange: Exchange, expert: str, domain: str) -> None:
+    def _observe_usage(self, exchange: Exchange, expert: str) -> None:
         usage = exchange.usage
         if exchange.stream and exchange.first_token is not None and exchange.last_token is not None:
             self._of(self.first_token, expert).observe(exchange.first_token - exchange.started)
             if usage and usage.output > 1:
                 spacing = (exchange.last_token - exchange.first_token) / (usage.output - 1)
                 self._of(self.per_token, expert).observe(spacing)
-        # A client that left before the last chunk, which tells the usage, had something that somebody computed.
-        said = exchange.outcome is Outcome.OK or exchange.first_token is not None
-        answered = usage is not None or (exchange.attempts and said)
-        if answered and exchange.cost is None:
-            self._of(self.unpriced, expert).inc()
         if usage is None or exchange.expert is None:
             return
         for kind in ("input", "cached_input", "output", "reasoning"):
             self._of(self.tokens, expert, kind).inc(getattr(usage, kind))
-        if exchange.cost is None:
-            return
-        self._of(self.cost, expert, domain).inc(exchange.cost)
-        if self._baseline and not exchange.expert.stand_in:
-            name, price = self._baseline
-            self._of(self.baseline_cost, name).inc(usage.cost(price))
-
-
-def baseline_of(file: ExpertsFile, price: Price | None) -> tuple[str, Price] | None:
-    """The baseline's name and price, None where the file names none or its price is not known."""
-    return (file.baseline, price) if file.baseline and price else None

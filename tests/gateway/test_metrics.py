@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import __version__
+from gateway.costmetrics import NONE, baseline_of
 from gateway.exchange import Attempt, Exchange, Outcome, Phase
-from gateway.metrics import NONE, Metrics, baseline_of
+from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.replica import Replica, State
 from gateway.upstreams.base import FixedAddress
@@ -103,7 +104,8 @@ def total(found: Series, name: str, **labels: str) -> float:
 
 
 def observed(*finished: Exchange, baseline: tuple[str, Price] | None = BASELINE) -> Series:
-    metrics = Metrics(baseline)
+    metrics = Metrics()
+    metrics.costs.watch(baseline)
     for exchange in finished:
         metrics.observe(exchange)
     return series(metrics)
