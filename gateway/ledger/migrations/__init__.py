@@ -1,0 +1,1 @@
+"""How a ledger's database comes from each revision to the next, by Alembic."""
