@@ -154,6 +154,13 @@ class Metrics:
         self.loaded = _gauge(
             "moe_config_last_success_timestamp_seconds", "When experts.yaml was last loaded.", (), r, "mostrecent"
         )
+        self.reloaded = _gauge(
+            "moe_config_last_reload_successful",
+            "Whether the last experts.yaml that was found was taken.",
+            (),
+            r,
+            "mostrecent",
+        )
         self.config_info = _gauge("moe_config_info", "The experts.yaml that runs.", ("hash",), r)
         self.router_info = _gauge("moe_router_info", "The router that runs.", ("artifact", "encoder"), r)
         _gauge("moe_build_info", "The version that runs.", ("version",), r).labels(__version__).set(1)
@@ -176,6 +183,7 @@ class Metrics:
         """Say what runs from now on."""
         self._served = served
         self.loaded.set_to_current_time()
+        self.reloaded.set(1)
         metricfiles.clear(self.mismatch)
         metricfiles.clear(self.config_info)
         metricfiles.clear(self.router_info)

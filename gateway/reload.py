@@ -46,6 +46,7 @@ class Reloader:
                 new = await self._made(settings)
             except ReloadError as error:
                 metrics.reloads.labels("failed").inc()
+                metrics.reloaded.set(0)
                 log.error("reload failed", extra={"why": str(error)})
                 raise
             old, self._current = self._current, new

@@ -61,6 +61,10 @@ def test_a_bad_file_changes_nothing_and_says_what_is_wrong(
         assert ask(gateway.url).headers["x-moe-expert"] == "one"
     assert gateway.metric("moe_config_reloads_total", outcome="failed") == 3
     assert gateway.metric("moe_config_reloads_total", outcome="ok") == 0
+    assert gateway.metric("moe_config_last_reload_successful") == 0
+    config.write_text(good, "utf-8")
+    assert reloaded(gateway.url).status_code == 200
+    assert gateway.metric("moe_config_last_reload_successful") == 1
 
 
 def test_experts_come_and_go(start: Start, servers: list[FakeServer], tmp_path: Path) -> None:
