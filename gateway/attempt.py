@@ -130,7 +130,7 @@ class Attempt:
     async def _asked(self, record: Record, held: ExitStack, fresh: bool) -> Answer:
         stream, timeouts, heartbeat = self._wire.stream, self._expert.timeouts, self._expert.heartbeat
         until = time.perf_counter() + timeouts.total
-        opening = Opening(self._post(fresh))
+        opening = Opening(self._post(record, fresh))
         held.callback(opening.close)
         with self._exchange.waiting():
             # The headers of an answer in one piece come when it is complete, so only the total bounds them.
@@ -198,9 +198,10 @@ class Attempt:
         async for chunk in reply.chunks():
             yield chunk
 
-    async def _post(self, fresh: bool) -> Reply:
+    async def _post(self, record: Record, fresh: bool) -> Reply:
         headers = {
             **self._ask.headers,
+            **record.traced,
             "x-request-id": self._exchange.id,
             "accept": "text/event-stream" if self._wire.stream else "application/json",
         }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Protocol
 
 from gateway.usage import Usage
 from router.decision import Decision
@@ -37,18 +39,32 @@ class Phase(StrEnum):
     STREAMING = "streaming"
 
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that left before its answer: seen in metrics and logs only
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one replica. `outcome` is None while it runs; `seconds` is then 0."""
+    """One try at one replica. `outcome` is None while it runs; `seconds` is then 0. `traced` are the headers that tell the
+    server of its trace."""
 
     expert: str
     replica: str
     started: float
     outcome: Outcome | None = None
     seconds: float = 0.0
+    traced: Mapping[str, str] = NO_HEADERS
+
+
+class Trace(Protocol):
+    """What is told of an exchange while it runs, where it is traced."""
+
+    @property
+    def id(self) -> str | None:
+        """32 hexadecimal digits; None where it is not recorded."""
+
+    def attempt(self, attempt: Attempt, expert: Expert | None) -> Mapping[str, str]:
+        """One begins; returns the headers that go up with it."""
 
 
 Observer = Callable[["Exchange"], None]
@@ -66,6 +82,8 @@ class Exchange:
     stream: bool = False
     phase: Phase = Phase.ROUTING
     decision: Decision | None = None
+    decided: float | None = None  # when the decision was there
+    trace: Trace | None = None
     expert_id: str | None = None
     expert: Expert | None = None
     attempts: list[Attempt] = field(default_factory=list)
@@ -89,6 +107,8 @@ class Exchange:
     def attempt(self, expert: str, replica: str) -> Attempt:
         """Begin an attempt; it must be ended by end_attempt."""
         attempt = Attempt(expert, replica, time.perf_counter())
+        if self.trace is not None:
+            attempt.traced = self.trace.attempt(attempt, self.expert)
         self.attempts.append(attempt)
         return attempt
 
@@ -130,6 +150,11 @@ class Exchange:
         if self.usage is None or self.expert is None or self.expert.price is None:
             return None
         return self.usage.cost(self.expert.price)
+
+    @property
+    def trace_id(self) -> str | None:
+        """Of a trace that is recorded, else None."""
+        return None if self.trace is None else self.trace.id
 
     @property
     def seconds(self) -> float:
