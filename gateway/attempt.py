@@ -201,7 +201,7 @@ class Attempt:
     async def _post(self, record: Record, fresh: bool) -> Reply:
         headers = {
             **self._ask.headers,
-            **record.traced,
+            **(record.traced or {}),
             "x-request-id": self._exchange.id,
             "accept": "text/event-stream" if self._wire.stream else "application/json",
         }

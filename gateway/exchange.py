@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Protocol
 
 from gateway.usage import Usage
@@ -39,21 +38,20 @@ class Phase(StrEnum):
     STREAMING = "streaming"
 
 
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that left before its answer: seen in metrics and logs only
 
 
 @dataclass(slots=True)
 class Attempt:
     """One try at one replica. `outcome` is None while it runs; `seconds` is then 0. `traced` are the headers that tell the
-    server of its trace."""
+    server of its trace, None where there is none."""
 
     expert: str
     replica: str
     started: float
     outcome: Outcome | None = None
     seconds: float = 0.0
-    traced: Mapping[str, str] = NO_HEADERS
+    traced: Mapping[str, str] | None = None
 
 
 class Trace(Protocol):
