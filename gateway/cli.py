@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.commands import catalog, check, compare, corpus, evaluate, experts, explain, route, serve, train, workers
+from gateway.commands import (
+    catalog,
+    check,
+    compare,
+    corpus,
+    evaluate,
+    experts,
+    explain,
+    route,
+    serve,
+    top,
+    train,
+    workers,
+)
 from gateway.console import fail, out
 from router.errors import RouterError
 
@@ -24,6 +37,7 @@ for command in (
     evaluate.evaluate,
     corpus.corpus,
     compare.compare,
+    top.top,
 ):
     app.command()(command)
 app.add_typer(catalog.catalog, name="catalog")
