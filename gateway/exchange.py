@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway.usage import Usage
-from router.decision import Decision
+from router.decision import Decision, Query
 from router.experts import Expert
 
 log = logging.getLogger("moe_gateway")
@@ -79,6 +79,7 @@ class Exchange:
     caller: str = "anonymous"
     stream: bool = False
     phase: Phase = Phase.ROUTING
+    query: Query | None = field(default=None, repr=False)  # what the router was asked, the prompt in it
     decision: Decision | None = None
     decided: float | None = None  # when the decision was there
     trace: Trace | None = None

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.schema import Column, MetaData, Table
 from sqlalchemy.types import Text
 
-from gateway.ledger.errors import NewerLedgerError
+from gateway.ledger import urls
 
-REVISION = "0002"  # the newest in migrations/versions
 MIGRATIONS = Path(__file__).parent / "migrations"
-REVISIONS = Table("ledger_revision", MetaData(), Column("version_num", Text))  # Alembic's, under a name of our own
+REVISION = urls.REVISION
+REVISIONS = Table(urls.REVISIONS, MetaData(), Column("version_num", Text))
 BUSY_SECONDS = 5.0  # that one who writes waits for another
 CONNECT_SECONDS = 5
 UNHEARD_MILLISECONDS = 10_000  # a server that is silent for so long is gone
@@ -52,12 +53,9 @@ def migrate(engine: Engine) -> None:
     """
     with engine.begin() as connection:
         alone(connection)
-        revision = connection.scalar(select(REVISIONS.c.version_num)) if _has_revision(connection) else ""
-        if revision is not None and revision > REVISION:
-            raise NewerLedgerError(
-                f"the ledger's database is of revision {revision}, made by a newer moe-gateway; this one knows those up to "
-                f"{REVISION}. Run the newer one, or name another database with --ledger"
-            )
+        known = inspect(connection).has_table(REVISIONS.name)
+        revision = (connection.scalar(select(REVISIONS.c.version_num)) if known else None) or ""
+        urls.refuse_newer(revision)
         if revision != REVISION:
             _upgrade(connection)
 
@@ -66,6 +64,13 @@ def alone(connection: Connection) -> None:
     """Until the end of the transaction nobody else who calls this goes on. In SQLite the transaction itself sees to that."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+
+
+def insert(engine: Engine, table: Table) -> sqlite.Insert:
+    """An insert that may say what is done where a row is there already: both databases say it in the same words."""
+    if engine.dialect.name == "postgresql":
+        return cast(sqlite.Insert, postgresql.insert(table))
+    return sqlite.insert(table)
 
 
 def _driven(url: URL) -> URL:
@@ -100,11 +105,8 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
 
 def _create(path: Path) -> None:
     """For this user alone; SQLite gives the files beside it the same mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-
-
-def _has_revision(connection: Connection) -> bool:
-    return inspect(connection).has_table(REVISIONS.name)
 
 
 def _upgrade(connection: Connection) -> None:

@@ -71,7 +71,7 @@ requests = Table(
     Column("energy_wh", Float(53)),
     Column("prompt", Text),  # only where the operator asked for it
     Index("requests_at", "at"),
-    Index("requests_id", "id"),
+    Index("requests_id", "id", "caller", "at"),
 )
 
 # What rows that were too old to keep came to. Every total is the sum over both tables.
@@ -94,8 +94,8 @@ daily = Table(
     Column("estimated_usd", Float(53), nullable=False),
     Column("baseline_usd", Float(53), nullable=False),
     Column("compared", BigInteger, nullable=False),  # requests whose baseline_usd is known
-    Column("compared_usd", Float(53), nullable=False),  # cost_usd of those
+    Column("compared_usd", Float(53), nullable=False),  # what those cost, by token prices or else as estimated
     Column("dearest_usd", Float(53), nullable=False),
-    Column("dearest_compared_usd", Float(53), nullable=False),  # cost_usd of those whose dearest_usd is known
+    Column("dearest_compared_usd", Float(53), nullable=False),  # the same of those whose dearest_usd is known
     Column("energy_wh", Float(53), nullable=False),
 )

@@ -44,4 +44,4 @@ def upgrade() -> None:
         sa.Column("prompt", sa.Text),
     )
     op.create_index("requests_at", "requests", ["at"])
-    op.create_index("requests_id", "requests", ["id"])
+    op.create_index("requests_id", "requests", ["id", "caller", "at"])
