@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from gateway import __version__
+from gateway import __version__, tracing
 from gateway.asgi import ASGIApp, Receive, Scope, Send, request_id
 from gateway.errors import GatewayError, InternalError, MethodError, NotFoundError, shape_of
 from gateway.generation import Generation
@@ -63,8 +63,8 @@ def create_app(
     (index, count) of several processes.
     """
     workers = _workers(settings, router) if workers is None else workers
-    metrics, link = Metrics(), Link(settings.state)
-    first = Generation(settings, router, metrics, workers, link, share)
+    metrics, link, telemetry = Metrics(), Link(settings.state), tracing.from_environment()
+    first = Generation(settings, router, metrics, workers, link, share, telemetry=telemetry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -84,6 +84,8 @@ def create_app(
             await app.state.reloader.close()
             await link.close()
             await asyncio.gather(*(worker.stop() for worker in workers.values()))
+            if telemetry is not None:
+                await asyncio.to_thread(telemetry.close)
 
     # A redirect would name this machine as the client did, which behind a proxy is the wrong scheme for its key.
     app = Gateway(
@@ -105,7 +107,11 @@ def create_app(
         app.state.on_reload(generation.state.file.digest)
 
     app.state.reloader = Reloader(
-        first, partial(Generation, settings, metrics=metrics, workers=workers, link=link, share=share), serve
+        first,
+        partial(
+            Generation, settings, metrics=metrics, workers=workers, link=link, share=share, telemetry=telemetry
+        ),
+        serve,
     )
     for path, kind in KINDS.items():
         carried = Carried(kind, settings)

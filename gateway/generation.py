@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from gateway import logs, lora, tracing
+from gateway import logs, lora
 from gateway.costmetrics import baseline_of
 from gateway.deciding import Decider
 from gateway.discovery import Discovery
@@ -30,6 +31,9 @@ from router.errors import ConfigError
 from router.experts import load_experts
 from router.routing import Router
 
+if TYPE_CHECKING:
+    from gateway.tracing.telemetry import Telemetry
+
 log = logging.getLogger("moe_gateway")
 
 LOOK_SECONDS = 0.2
@@ -49,6 +53,7 @@ class Generation:
         link: Link,
         share: tuple[int, int] = (0, 1),
         before: Generation | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         file = router.file
         self._metrics, self._upstream, self._link = metrics, adapters_for(file), link
@@ -63,6 +68,7 @@ class Generation:
         self._counted = link.addresses(file) if share[0] == 0 else {}  # what their owner says is counted by one process
         self._foresight = Foresight(file, pool.sleepers) if pool.sleepers else None
         foreseeing = [self._foresight.observe] if self._foresight else []
+        tracing = [telemetry.observe] if telemetry else []
         self.state: GatewayState = GatewayState(
             settings,
             file,
@@ -70,9 +76,10 @@ class Generation:
             pool,
             metrics,
             workers,
-            (metrics.observe, fleet.observe, logs.write, *foreseeing, *tracing.observers()),
+            (metrics.observe, fleet.observe, logs.write, *foreseeing, *tracing),
             Dispatcher(pool, self._upstream, serves),
             served,
+            telemetry,
         )
         self._discovery = Discovery(self._upstream, serves, served)
         interval = settings.health_interval

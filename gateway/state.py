@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gateway.deciding import Decider
 from gateway.dispatch import Dispatcher
@@ -16,6 +17,9 @@ from gateway.settings import Settings
 from gateway.workers.lent import LentWorker
 from gateway.workers.supervisor import Worker
 from router.experts import ExpertsFile
+
+if TYPE_CHECKING:
+    from gateway.tracing.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -29,4 +33,5 @@ class GatewayState:
     observers: tuple[Observer, ...]
     dispatcher: Dispatcher
     served: Served
+    telemetry: Telemetry | None = None
     started: int = field(default_factory=lambda: int(time.time()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 
 from gateway.asgi import (
@@ -42,7 +43,8 @@ LARGE_BODY_BYTES = 256 * 1024
 
 
 # Of a client's headers those that mean something to a model server; its keys, cookies and addresses stay here.
-HEADERS_UP = (b"traceparent", b"tracestate", b"anthropic-version", b"anthropic-beta")
+HEADERS_UP = (b"anthropic-version", b"anthropic-beta")
+TRACE_HEADERS_UP = (b"traceparent", b"tracestate")  # where the gateway has no spans of its own to name
 MAX_HEADER_UP = 2_048  # bytes; a server refuses the request for one that is much longer, so that it is left out
 SESSION = b"x-moe-session"
 MAX_SESSION = 256  # characters; a longer name is cut
@@ -70,6 +72,8 @@ class Carried:
         shape = self._kind.shape
         state: GatewayState = scope["app"].state.gateway
         exchange = Exchange(request_id(headers), self._kind.endpoint, state.observers, caller=scope["state"]["caller"])
+        if state.telemetry is not None:
+            state.telemetry.begin(exchange, headers)
         try:
             with exchange.waiting():
                 body = await read_body(headers, receive, self._max_body_bytes)
@@ -107,7 +111,9 @@ class Carried:
         request = await asyncio.to_thread(parse, body) if len(body) > LARGE_BODY_BYTES else parse(body)
         exchange.stream = request.stream
         exchange.decision = await state.decider.decide_for(request, overrides)
-        ask = Ask(request, _headers_up(headers), _session(headers))
+        exchange.decided = time.perf_counter()
+        names = HEADERS_UP if exchange.trace else HEADERS_UP + TRACE_HEADERS_UP
+        ask = Ask(request, _headers_up(headers, names), _session(headers))
         with closing(await state.dispatcher.answer(exchange, ask, exchange.decision)) as answer:
             if answer.relay is None:
                 await self._whole(exchange, answer, send)
@@ -144,10 +150,10 @@ class Carried:
         await send({"type": "http.response.body", "body": b""})
 
 
-def _headers_up(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+def _headers_up(headers: Mapping[bytes, bytes], names: Iterable[bytes]) -> dict[str, str]:
     return {
         name.decode(): header_value(headers[name].decode("latin-1"))
-        for name in HEADERS_UP
+        for name in names
         if name in headers and len(headers[name]) <= MAX_HEADER_UP
     }
 
