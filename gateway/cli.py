@@ -12,6 +12,7 @@ from gateway.commands import (
     check,
     compare,
     corpus,
+    dashboards,
     evaluate,
     experts,
     explain,
@@ -42,6 +43,7 @@ for command in (
     app.command()(command)
 app.add_typer(catalog.catalog, name="catalog")
 app.add_typer(experts.experts, name="experts")
+app.add_typer(dashboards.dashboards, name="dashboards")
 app.add_typer(workers.app, name="workers")
 
 

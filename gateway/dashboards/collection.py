@@ -1,0 +1,100 @@
+"""All dashboards: as Grafana reads them, and every query in them for those who want to run it elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
+from grafana_foundation_sdk.models.prometheus import Dataquery
+
+from gateway.dashboards.cost import cost
+from gateway.dashboards.experts import experts
+from gateway.dashboards.gateway import gateway
+from gateway.dashboards.overview import overview
+from gateway.dashboards.panels import Kind
+from gateway.dashboards.routing import routing
+
+
+@dataclass(frozen=True)
+class PanelQuery:
+    """One query of one panel. `legend` names a series, with {{label}} for what it has; `column` is its name in a table.
+
+    `form` is time_series, table or heatmap; `time_from` is the panel's own time, such as now/d for since midnight, if it has one.
+    """
+
+    dashboard: str
+    panel: str
+    look: str
+    ref: str
+    expr: str
+    kind: Kind
+    form: str
+    unit: str
+    legend: str
+    column: str
+    time_from: str | None
+
+
+def all_dashboards() -> dict[str, Dashboard]:
+    """Each by the name of its file, in the order of the links at the top."""
+    makers = (overview, experts, routing, cost, gateway)
+    return {maker.__name__: maker() for maker in makers}
+
+
+def text(dashboard: Dashboard) -> str:
+    """The file that Grafana reads; the same for the same dashboard, always."""
+    return JSONEncoder(indent=2, ensure_ascii=False).encode(dashboard) + "\n"
+
+
+def queries(dashboard: Dashboard, name: str) -> Iterator[PanelQuery]:
+    """Every query of its panels, variables not yet filled in."""
+    for panel in panels(dashboard):
+        for target in cast(list[Dataquery], panel.targets):
+            column = _columns(panel).get(target.ref_id, "")
+            yield PanelQuery(
+                dashboard=name,
+                panel=panel.title or "",
+                look=panel.type_val,
+                ref=target.ref_id,
+                expr=target.expr,
+                kind="instant" if target.instant else "range",
+                form=target.format_val or "time_series",
+                unit=_unit(panel, column),
+                legend=target.legend_format or "",
+                column=column,
+                time_from=panel.time_from,
+            )
+
+
+def panels(dashboard: Dashboard) -> Iterator[Panel]:
+    """Those with queries: rows are left out."""
+    return (panel for panel in dashboard.panels or () if isinstance(panel, Panel))
+
+
+def filled(expr: str, values: Mapping[str, str]) -> str:
+    """With every variable's value: `expert` for $expert, `__range` for $__range. Longer names go first."""
+    for name in sorted(values, key=len, reverse=True):
+        expr = expr.replace(f"${name}", values[name])
+    return expr
+
+
+def _columns(panel: Panel) -> dict[str, str]:
+    """The names of a table's columns by their queries."""
+    named: dict[str, str] = {}
+    for transformation in panel.transformations or ():
+        options: Any = transformation.options
+        named |= options.get("renameByName", {})
+    return {("A" if field == "Value" else field.removeprefix("Value #")): name for field, name in named.items()}
+
+
+def _unit(panel: Panel, column: str) -> str:
+    settings = panel.field_config
+    if settings is None:
+        return ""
+    for override in settings.overrides:
+        if override.matcher.options == column:
+            return next(str(p.value) for p in override.properties if p.id_val == "unit")
+    return settings.defaults.unit or ""

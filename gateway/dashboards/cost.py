@@ -1,0 +1,254 @@
+"""What answers cost, who spent it, what it saved, and what the month will come to."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from gateway.dashboards.frame import DOMAIN as DOMAINS
+from gateway.dashboards.frame import EXPERT as EXPERTS
+from gateway.dashboards.frame import frame, numbered, section
+from gateway.dashboards.money import saved, spent
+from gateway.dashboards.panels import (
+    COUNT,
+    SHARE,
+    USD,
+    USD_PER_HOUR,
+    Panel,
+    Query,
+    bars,
+    limits,
+    lines,
+    stacked,
+    tile,
+)
+from gateway.dashboards.promql import BOTH, DAY, EXPERT, HOUR, RATE, growth, or_zero, rate, share
+
+TODAY, MONTH = "now/d", "now/M"
+
+
+def cost() -> Dashboard:
+    made = frame(
+        "cost",
+        "moe-gateway: cost",
+        "Spending by expert, domain and key, savings against the baselines, and the month's forecast. Days and months are those "
+        "of UTC, as in the ledger. What each figure is: docs/cost.md.",
+        (EXPERTS, DOMAINS),
+    )
+    made.timezone("utc").time("now-24h", "now").refresh("1m")
+    section(made, "Spending", _tiles())
+    section(made, "Who spends it", _spending())
+    section(made, "Savings", _savings())
+    section(made, "GPUs paid by the hour, and energy", _capacity())
+    return numbered(made)
+
+
+def _tiles() -> list[Panel]:
+    answered = growth("moe_requests_total", f'{EXPERT}, expert!="none", code=~"2.."')
+    return [
+        tile(
+            "Spent in this time",
+            "USD: tokens at their prices and the hours of GPUs that are paid by the hour, idle ones too.",
+            USD,
+            Query(or_zero(spent())),
+        ),
+        tile(
+            "Spent today",
+            "USD since midnight UTC.",
+            USD,
+            Query(or_zero(spent())),
+        ).time_from(TODAY),
+        tile(
+            "Forecast for this month",
+            "USD: spent since the month began, and the pace of the last 7 days for what is left of it. With less than 7 days of "
+            "history the pace is that of what there is.",
+            USD,
+            Query(_forecast()),
+        ).time_from(MONTH),
+        tile(
+            "Per answered request",
+            "USD: spending over requests that got a 2xx. It grows with longer prompts, dearer experts and idle GPUs.",
+            USD,
+            Query(f"{or_zero(spent())} / ({answered} > 0)"),
+        ).decimals(5),
+        tile(
+            "Saved, net",
+            "USD against each baseline: what the same answers would have cost there, less what they cost here, GPUs and routing "
+            "included. Below zero it would have been cheaper there. Of the whole gateway.",
+            USD,
+            Query(saved(), "{{baseline}}"),
+        ).thresholds(limits((0, "green"), base="red")),
+        tile(
+            "Without a price",
+            "Answers whose cost is not known: no price in experts.yaml, or the server told no usage. Normal is none; "
+            "moe-gateway check names the experts.",
+            COUNT,
+            Query(or_zero(growth("moe_unpriced_requests_total", EXPERT))),
+        ).thresholds(limits((1, "orange"))),
+    ]
+
+
+def _forecast() -> str:
+    week = spent(over="7d")
+    known = "time() - min_over_time(timestamp(sum(moe_cost_usd_total or moe_capacity_cost_usd_total))[7d:10m])"
+    left = f"((days_in_month() - day_of_month() + 1) * {DAY} - time() % {DAY})"
+    return f"{or_zero(spent())} + {week} / ({known}) * {left}"
+
+
+def _spending() -> list[Panel]:
+    tokens = "moe_cost_usd_total"
+    return [
+        stacked(
+            "Pace by expert",
+            "USD by the hour, tokens and GPUs. A step without more traffic is another price or another mix; CostSpike says what "
+            "to do.",
+            USD_PER_HOUR,
+            Query(f"{HOUR} * {spent(by='expert', over=RATE, of='rate')}", "{{expert}}"),
+        ),
+        stacked(
+            "Pace by domain",
+            "USD by the hour for tokens, by the domain of the prompt. GPUs paid by the hour belong to no domain.",
+            USD_PER_HOUR,
+            Query(f"{HOUR} * {rate(tokens, BOTH, 'domain')}", "{{domain}}"),
+        ),
+        bars(
+            "By expert",
+            "USD in all of the time shown, tokens and GPUs.",
+            USD,
+            Query(f"sort_desc({spent(by='expert')})", "{{expert}}"),
+        ),
+        bars(
+            "By domain",
+            "USD for tokens in all of the time shown.",
+            USD,
+            Query(f"sort_desc({growth(tokens, BOTH, 'domain')})", "{{domain}}"),
+        ),
+        bars(
+            "By key",
+            "USD for tokens in all of the time shown, by the names in MOE_GATEWAY_KEYS; other is all beyond the fiftieth. By "
+            "caller and day: moe-gateway usage. Not affected by what is chosen above.",
+            USD,
+            Query(f"sort_desc({growth('moe_key_cost_usd_total', by='key')})", "{{key}}"),
+        ),
+        stacked(
+            "Pace by key",
+            "USD by the hour for tokens, by key. One that runs away is a caller's loop: limit it or take its key.",
+            USD_PER_HOUR,
+            Query(f"{HOUR} * {rate('moe_key_cost_usd_total', by='key')}", "{{key}}"),
+        ),
+        lines(
+            "Cost of a million tokens",
+            "USD for a million tokens in and out, by expert, everything paid. For GPUs by the hour it falls with load: compare it "
+            "with a provider's price.",
+            USD,
+            Query(
+                f"1e6 * {spent(by='expert', over=RATE, of='rate')}"
+                f" / on (expert) ({rate('moe_tokens_total', _COUNTED, 'expert')} > 0)",
+                "{{expert}}",
+            ),
+        ),
+    ]  # fmt: skip
+
+
+_COUNTED = f'{EXPERT}, kind=~"input|output"'  # the other kinds are parts of these
+
+
+def _savings() -> list[Panel]:
+    def by_baseline(word: str) -> str:
+        return growth(f"moe_{word}_cost_usd_total", by="baseline")
+
+    return [
+        bars(
+            "What it would have cost there",
+            "USD: the same tokens at each baseline's price. dearest is always asking the dearest expert that could do it.",
+            USD,
+            Query(by_baseline("baseline"), "{{baseline}}"),
+        ),
+        bars(
+            "What it cost here",
+            "USD that the same requests cost by token prices, and what is paid besides: GPUs by the hour, and routing itself "
+            "(processor time, and prefix caches lost on a switch).",
+            USD,
+            Query(by_baseline("compared"), "answers beside {{baseline}}"),
+            Query(or_zero(growth("moe_capacity_cost_usd_total")), "GPUs by the hour"),
+            Query(growth("moe_routing_cost_usd_total", by="part"), "routing: {{part}}"),
+        ),
+        bars(
+            "Share compared",
+            "Share of answered requests that a baseline could be compared with. What stand-ins answered, and what has no price, "
+            "is not: a saving over a small share says little.",
+            SHARE,
+            Query(f"{growth('moe_compared_requests_total', by='baseline')} / on () group_left () "
+                  f"({growth('moe_comparable_requests_total')} > 0)", "{{baseline}}"),
+        ).max(1),
+        lines(
+            "Saving over time, net",
+            "USD by the hour against each baseline; below zero it would have been cheaper there.",
+            USD_PER_HOUR,
+            Query(f"{HOUR} * ({saved(RATE, 'rate')})", "{{baseline}}"),
+        ),
+        lines(
+            "Baseline and here",
+            "USD by the hour: each baseline, and what is paid here in all.",
+            USD_PER_HOUR,
+            Query(f"{HOUR} * {rate('moe_baseline_cost_usd_total', by='baseline')}", "at {{baseline}}"),
+            Query(f"{HOUR} * ({or_zero(spent('', over=RATE, of='rate'))}"
+                  f" + {or_zero(rate('moe_routing_cost_usd_total'))})", "here"),
+        ),
+    ]  # fmt: skip
+
+
+def _capacity() -> list[Panel]:
+    paid, idle = "moe_capacity_cost_usd_total", "moe_capacity_idle_cost_usd_total"
+    return [
+        stacked(
+            "GPUs by the hour, busy and idle",
+            "USD by the hour for replicas paid by the hour. Idle is while a replica had nothing in flight: let it sleep "
+            "(sleep_after), or give it more to do.",
+            USD_PER_HOUR,
+            Query(f"{HOUR} * ({rate(paid, EXPERT, 'expert')} - {rate(idle, EXPERT, 'expert')})", "{{expert}} busy"),
+            Query(f"{HOUR} * {rate(idle, EXPERT, 'expert')}", "{{expert}} idle"),
+        ),
+        tile(
+            "Idle GPUs cost",
+            "USD in all of the time shown that was paid for replicas with nothing to do.",
+            USD,
+            Query(or_zero(growth(idle, EXPERT))),
+        ),
+        tile(
+            "Idle share",
+            "Of what was paid for GPUs by the hour, how much was for idle ones.",
+            SHARE,
+            Query(share(growth(idle, EXPERT), growth(paid, EXPERT))),
+        ).thresholds(limits((0.5, "orange"), (0.9, "red"))),
+        tile(
+            "Energy",
+            "By the watts that experts.yaml declares, in all of the time shown. Nothing is shown where it declares none.",
+            "watth",
+            Query(growth("moe_energy_wh_total", EXPERT)),
+        ),
+        tile(
+            "Emissions",
+            "CO2e of that energy, by the grams a kWh that experts.yaml declares.",
+            "massg",
+            Query(growth("moe_emissions_gco2e_total", EXPERT)),
+        ),
+        lines(
+            "Power",
+            "Mean power of the declared experts: Wh by the hour.",
+            "watt",
+            Query(f"{HOUR} * {rate('moe_energy_wh_total', EXPERT, 'expert')}", "{{expert}}"),
+        ),
+        lines(
+            "Energy of a thousand output tokens",
+            "Wh for a thousand tokens put out. It falls with load, as many answers share one GPU.",
+            "watth",
+            Query(
+                f"1000 * {rate('moe_energy_wh_total', EXPERT, 'expert')} / on (expert) "
+                f"({rate('moe_tokens_total', _OUTPUT, 'expert')} > 0)",
+                "{{expert}}",
+            ),
+        ),
+    ]
+
+
+_OUTPUT = f'{EXPERT}, kind="output"'

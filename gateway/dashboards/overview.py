@@ -1,0 +1,187 @@
+"""The first screen: whether answers come, how soon, from whom, and at what cost."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from gateway.dashboards.frame import EXPERT as EXPERTS
+from gateway.dashboards.frame import frame, numbered, section
+from gateway.dashboards.money import saved, spent
+from gateway.dashboards.panels import (
+    COUNT,
+    REQUESTS,
+    SECONDS,
+    SHARE,
+    TOKENS,
+    USD,
+    USD_PER_HOUR,
+    Column,
+    Panel,
+    Query,
+    limits,
+    lines,
+    rows,
+    stacked,
+    tile,
+    trend,
+)
+from gateway.dashboards.promql import EXPERT, HOUR, events, growth, or_zero, quantile, rate, share, share_by
+
+ERRORS = f'{EXPERT}, code=~"5.."'
+TODAY = "now/d"
+
+
+def overview() -> Dashboard:
+    made = frame(
+        "overview",
+        "moe-gateway: overview",
+        "Whether answers come, how soon, from whom and at what cost. Start here, go on by the links at the top.",
+        (EXPERTS,),
+    )
+    section(made, "Now", _now())
+    section(made, "Requests", _requests())
+    section(made, "By expert", _experts())
+    return numbered(made)
+
+
+def _now() -> list[Panel]:
+    requests = rate("moe_requests_total", EXPERT)
+    return [
+        trend(
+            "Requests",
+            "Finished requests by the second. Compare with the same hour of other days; none at all while applications run "
+            "means that they cannot reach the gateway.",
+            REQUESTS,
+            Query(or_zero(requests)),
+        ),
+        trend(
+            "Failed",
+            "Share of requests that got a 5xx from us. Normal is below 0.1 %. If it is more: Experts shows whose replicas are "
+            "down, the gateway's log has each failure with its request id.",
+            SHARE,
+            Query(share(rate("moe_requests_total", ERRORS), requests)),
+        ).thresholds(limits((0.001, "orange"), (0.01, "red"))),
+        trend(
+            "Answered within (p95)",
+            "19 of 20 requests were complete within this time. It grows with the length of answers: look at the time to the "
+            "first token before blaming an expert.",
+            SECONDS,
+            Query(quantile(0.95, "moe_request_duration_seconds", EXPERT)),
+        ),
+        trend(
+            "First token within (p95)",
+            "19 of 20 streams began within this time, as their clients saw it. Our promise is 2.5 s. If it is more: Experts "
+            "shows which expert queues.",
+            SECONDS,
+            Query(quantile(0.95, "moe_time_to_first_token_seconds", EXPERT)),
+        ).thresholds(limits((1.0, "orange"), (2.5, "red"))),
+        tile(
+            "Spent today",
+            "USD since midnight where you are: tokens at their prices and the hours of GPUs that are paid by the hour. Cost "
+            "says for what.",
+            USD,
+            Query(or_zero(spent())),
+        ).time_from(TODAY),
+        tile(
+            "Saved today, net",
+            "USD since midnight: what the same answers would have cost at each baseline, less what they cost here, GPUs and "
+            "routing included. Below zero the baseline would have been cheaper. Of the whole gateway, whichever experts are "
+            "chosen.",
+            USD,
+            Query(saved(), "{{baseline}}"),
+        )
+        .thresholds(limits((0, "green"), base="red"))
+        .time_from(TODAY),
+    ]
+
+
+def _requests() -> list[Panel]:
+    return [
+        stacked(
+            "Traffic by expert",
+            "Finished requests by the second and by who answered; none is what nobody answered, such as a refused key. A "
+            "sudden change of the mix is a change of what applications ask: see Routing.",
+            REQUESTS,
+            Query(rate("moe_requests_total", EXPERT, "expert"), "{{expert}}"),
+        ),
+        stacked(
+            "Errors by status",
+            "Requests that ended with a 4xx or 5xx. 4xx are the callers' own; 429 and 503 say that experts are full; 502 and "
+            "504 that nobody could answer.",
+            REQUESTS,
+            Query(rate("moe_requests_total", f'{EXPERT}, code=~"[45].."', "code"), "{{code}}"),
+        ),
+        lines(
+            "Time to answer",
+            "From the first byte of a request to the last of its answer. p50 is the middle, p99 the slowest of a hundred.",
+            SECONDS,
+            *_percentiles("moe_request_duration_seconds"),
+        ),
+        lines(
+            "Time to first token",
+            "Of streams, as their clients saw it. A growing distance between p50 and p99 is a queue: see Experts.",
+            SECONDS,
+            *_percentiles("moe_time_to_first_token_seconds"),
+        ).thresholds(limits((2.5, "red"))),
+        lines(
+            "Streams that broke",
+            "Streams that failed after they had begun: their status says 200 all the same. Normal is none; the log has the "
+            "replica of each.",
+            COUNT,
+            Query(events("moe_stream_errors_total", EXPERT, "expert, kind", "$__rate_interval"), "{{expert}} {{kind}}"),
+        ),
+        lines(
+            "Clients that left",
+            "Requests whose client went away before the answer was complete, by what we were doing. Many while waiting: "
+            "answers are slower than clients' time-outs.",
+            COUNT,
+            Query(events("moe_client_disconnects_total", "", "phase", "$__rate_interval"), "{{phase}}"),
+        ),
+    ]
+
+
+def _percentiles(histogram: str) -> list[Query]:
+    return [Query(quantile(part, histogram, EXPERT), f"p{part * 100:.0f}") for part in (0.5, 0.95, 0.99)]
+
+
+def _experts() -> list[Panel]:
+    by, over = "expert", "$__range"
+    requests = growth("moe_requests_total", EXPERT, by)
+    return [
+        rows(
+            "Experts in this time",
+            "What each expert did in all of the time shown. Sort by a column; a click on an expert opens its own figures.",
+            [by],
+            [
+                Column("Requests", requests, COUNT),
+                Column(
+                    "Failed",
+                    share_by(by, growth("moe_requests_total", ERRORS, by), requests),
+                    SHARE,
+                    ((0.001, "orange"), (0.01, "red")),
+                ),
+                Column("p95", quantile(0.95, "moe_request_duration_seconds", EXPERT, by, over), SECONDS),
+                Column(
+                    "First token p95",
+                    quantile(0.95, "moe_time_to_first_token_seconds", EXPERT, by, over),
+                    SECONDS,
+                    ((1.0, "orange"), (2.5, "red")),
+                ),
+                Column("Output", rate("moe_tokens_total", f'{EXPERT}, kind="output"', by, over), TOKENS),
+                Column("Spent", spent(by=by), USD),
+                Column("In flight", f"sum by ({by}) (moe_requests_in_flight{{{EXPERT}}})", COUNT),
+            ],
+        ),
+        stacked(
+            "Spending by expert",
+            "USD by the hour at the pace of each moment. A step without more traffic is a change of price or of the mix.",
+            USD_PER_HOUR,
+            Query(f"{HOUR} * {spent(by=by, over='$__rate_interval', of='rate')}", "{{expert}}"),
+        ),
+        lines(
+            "Saving by baseline, net",
+            "USD by the hour saved against each baseline, GPUs and routing paid; below zero it would have been cheaper there.",
+            USD_PER_HOUR,
+            Query(f"{HOUR} * ({saved('$__rate_interval', 'rate')})", "{{baseline}}"),
+        ),
+    ]
