@@ -7,6 +7,7 @@ plain text, even into the middle of an answer; after a request that asks for ano
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +25,14 @@ LINGER_SECONDS = 2.0  # so long a client whose request was refused may take to r
 
 @dataclass
 class Limits:
-    """What a client may do. Sizes in bytes, times in seconds. Once `draining` is set every answer closes its connection."""
+    """What a client may do. Sizes in bytes, times in seconds. Once `draining` is set every answer closes its connection.
+    `refused` hears why a connection is ended that might have gone on."""
 
     header_bytes: int = 64 * KIB
     header_seconds: float = 10.0
     connections: int = 10_000
     draining: bool = False
+    refused: Callable[[str], None] = lambda code: None
 
 
 class Connection(HttpToolsProtocol):
@@ -64,6 +67,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._too_many = len(self.connections) > self.limits.connections
         if len(self.connections) > 2 * self.limits.connections:
+            self.limits.refused("too_many_connections")
             transport.abort()
             return
         self._timer = self.loop.call_later(self.limits.header_seconds, self._head_is_late)
@@ -153,6 +157,7 @@ class Connection(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete or self.cycle.response_started or self.pipeline:
             self.transport.abort()
         else:
+            self.limits.refused("shutting_down")
             self._answer(503, "The gateway is going down; try again.", "shutting_down")
 
     def _refuse_head(self) -> None:
@@ -164,6 +169,7 @@ class Connection(HttpToolsProtocol):
         if self._deaf:
             return
         self._deaf = True
+        self.limits.refused(code)
         if self.cycle is None or self.cycle.response_complete:
             self._answer(status, message, code)
         elif self._in_head or not self.cycle.more_body:

@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest, multiprocess, values
+from prometheus_client import Gauge, multiprocess, values
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the library's; set for a process before it imports the library
 PREFIX = "metrics-"
@@ -58,7 +57,7 @@ def shared() -> bool:
 
 
 def clear(gauge: Gauge) -> None:
-    """Drop every series of a gauge with labels. In files none can be: there it is marked, and left out by `exposition`."""
+    """Drop every series of a gauge with labels. In files none can be: there it is marked, and left out by `collect`."""
     if not shared():
         gauge.clear()
         return
@@ -67,21 +66,12 @@ def clear(gauge: Gauge) -> None:
             gauge.labels(**sample.labels).set(GONE)
 
 
-def exposition() -> bytes:
-    """What all processes count, in Prometheus' text format."""
-    registry = CollectorRegistry()
-    registry.register(_Files())
-    return generate_latest(registry)
-
-
-class _Files(Collector):
-    """Of all processes. A series that is gone in each of them is left out."""
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in multiprocess.MultiProcessCollector(None).collect():  # type: ignore[no-untyped-call]
-            if metric.type == "gauge":
-                metric.samples = [sample for sample in metric.samples if sample.value != GONE]
-            yield metric
+def collect() -> Iterator[Metric]:
+    """What all processes count. A series that is gone in each of them is left out."""
+    for metric in multiprocess.MultiProcessCollector(None).collect():  # type: ignore[no-untyped-call]
+        if metric.type == "gauge":
+            metric.samples = [sample for sample in metric.samples if sample.value != GONE]
+        yield metric
 
 
 def _remove_unused(folder: Path) -> None:

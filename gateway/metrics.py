@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from itertools import pairwise
+from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry
 
 from gateway import __version__, metricfiles
 from gateway.children import Children
-from gateway.costmetrics import NONE, CostMetrics
+from gateway.costmetrics import CostMetrics
 from gateway.exchange import Exchange, Outcome, Phase
+from gateway.exposition import NONE, Exposition, Roll
+from gateway.families import Families
+from gateway.processmetrics import ProcessMetrics
 from gateway.replica import Replica, State
 from gateway.workermetrics import WorkerMetrics
 from router.routing import Router
 
-TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-TPOT = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-DURATION = (*(0.01 * 2**i for i in range(16)), 600.0)
-OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-ROUTING = (0.00001, 0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
-CONFIDENCE = tuple(i / 20 for i in range(1, 21))
-GaugeMode = Literal["livemax", "livesum", "mostrecent"]
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# The codes that INTERFACE.md promises, and 499 for a client that left. A server may answer with any number.
+CODES = frozenset((200, *range(400, 406), 408, 409, 413, 415, 422, 429, 499, *range(500, 505)))
+LIMITED = ("upstream", "queue", "explanations")  # who tells a request to come back later
+KINDS = ("input", "cached_input", "output", "reasoning")
 
 
 class Mismatched(Protocol):
@@ -31,147 +31,22 @@ class Mismatched(Protocol):
     def mismatched(self) -> Mapping[str, bool]: ...
 
 
-class _Replicas:
-    """Whether each replica may be asked, and in which state it is, told when Prometheus asks.
-
-    Where several processes judge, a replica is up that one of them may ask, and has every state that one of them sees.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._replicas: Sequence[Replica] = ()
-        self._up = _gauge("moe_replica_up", "Whether the replica may be asked.", ("expert", "replica"), registry)
-        self._states = _gauge(
-            "moe_replica_state", "1 for the state that the replica is in.", ("expert", "replica", "state"), registry
-        )
-
-    def watch(self, replicas: Sequence[Replica]) -> None:
-        """From now on these, and none else."""
-        metricfiles.clear(self._up)
-        metricfiles.clear(self._states)
-        self._replicas = replicas
-        self.refresh()
-
-    def refresh(self) -> None:
-        for replica in self._replicas:
-            expert, current = replica.name.rpartition("-")[0], replica.state
-            self._up.labels(expert, replica.name).set(replica.available)
-            for state in State:
-                self._states.labels(expert, replica.name, state).set(state is current)
-
-
-def _gauge(
-    name: str, text: str, labels: Sequence[str], registry: CollectorRegistry, several: GaugeMode = "livemax"
-) -> Gauge:
-    """`several` says what the values of living processes come to where there are several."""
-    return Gauge(name, text, labels, registry=registry, multiprocess_mode=several)
-
-
-class Metrics:
-    """One registry a gateway."""
+class Metrics(Families):
+    """One registry a gateway. `refresh` and all that counts are for the thread that serves, `exposition` is for any."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._of = Children()
-        r = self.registry
-        self.requests = Counter(
-            "moe_requests", "Requests finished.", ("endpoint", "expert", "domain", "code"), registry=r
-        )
-        self.duration = Histogram(
-            "moe_request_duration_seconds",
-            "From first byte to last.",
-            ("endpoint", "expert"),
-            buckets=DURATION,
-            registry=r,
-        )
-        self.first_token = Histogram(
-            "moe_time_to_first_token_seconds",
-            "TTFT of streams, as the client saw it.",
-            ("expert",),
-            buckets=TTFT,
-            registry=r,
-        )
-        self.per_token = Histogram(
-            "moe_time_per_output_token_seconds",
-            "TPOT of streams, after the first token.",
-            ("expert",),
-            buckets=TPOT,
-            registry=r,
-        )
-        self.overhead = Histogram(
-            "moe_gateway_overhead_seconds",
-            "Time spent in the gateway itself.",
-            ("endpoint",),
-            buckets=OVERHEAD,
-            registry=r,
-        )
-        self.tokens = Counter("moe_tokens", "Tokens by the expert's own count.", ("expert", "kind"), registry=r)
-        self.decisions = Counter(
-            "moe_routing_decisions", "Decisions of the router.", ("expert", "domain", "reason", "stage"), registry=r
-        )
-        self.routing = Histogram(
-            "moe_routing_duration_seconds", "Time to decide.", ("stage",), buckets=ROUTING, registry=r
-        )
-        self.confidence = Histogram(
-            "moe_routing_confidence",
-            "Probability of the most probable domain.",
-            ("domain",),
-            buckets=CONFIDENCE,
-            registry=r,
-        )
-        self.switches = Counter(
-            "moe_conversation_switches",
-            "Turns that went to another expert than the turn before.",
-            ("cause",),
-            registry=r,
-        )
-        self.attempts = Counter(
-            "moe_upstream_attempts", "Tries at a replica.", ("expert", "replica", "outcome"), registry=r
-        )
-        self.fallbacks = Counter(
-            "moe_fallbacks", "Moves from one expert to the next.", ("from_expert", "to_expert", "reason"), registry=r
-        )
-        self.in_flight = _gauge("moe_requests_in_flight", "Requests that an expert holds.", ("expert",), r, "livesum")
-        self.queued = _gauge("moe_requests_queued", "Requests that wait for an expert.", ("expert",), r, "livesum")
-        self.queue = Histogram(
-            "moe_queue_seconds", "Time in an expert's queue, of those that had to wait.", ("expert",), buckets=DURATION,
-            registry=r,
-        )  # fmt: skip
-        self.queue_refused = Counter(
-            "moe_queue_refused", "Requests that got no place in time.", ("expert", "reason"), registry=r
-        )
-        self.ejections = Counter(
-            "moe_replica_ejections", "How often a replica was taken out.", ("expert", "replica", "cause"), registry=r
-        )
-        self.disconnects = Counter(
-            "moe_client_disconnects",
-            "Clients that left before their answer was complete.",
-            ("endpoint", "phase"),
-            registry=r,
-        )
-        self.stream_errors = Counter(
-            "moe_stream_errors", "Streams that failed after content.", ("expert", "kind"), registry=r
-        )
-        self.loaded = _gauge(
-            "moe_config_last_success_timestamp_seconds", "When experts.yaml was last loaded.", (), r, "mostrecent"
-        )
-        self.reloaded = _gauge(
-            "moe_config_last_reload_successful",
-            "Whether the last experts.yaml that was found was taken.",
-            (),
-            r,
-            "mostrecent",
-        )
-        self.config_info = _gauge("moe_config_info", "The experts.yaml that runs.", ("hash",), r)
-        self.router_info = _gauge("moe_router_info", "The router that runs.", ("artifact", "encoder"), r)
-        _gauge("moe_build_info", "The version that runs.", ("version",), r).labels(__version__).set(1)
-        self.mismatch = _gauge(
-            "moe_expert_mismatch", "Whether a server of the expert's is not as experts.yaml says.", ("expert",), r
-        )
+        super().__init__(self.registry)
+        self._of, self._roll = Children(), Roll()
+        self._exposition = Exposition(self.registry, self._roll)
+        self._replicas: Sequence[Replica] = ()
         self._served: Mismatched | None = None
-        self.reloads = Counter("moe_config_reloads", "Tries to load another experts.yaml.", ("outcome",), registry=r)
-        self._replicas = _Replicas(r)
-        self.workers = WorkerMetrics(r)
-        self.costs = CostMetrics(r, self._of)
+        self.workers = WorkerMetrics(self.registry)
+        self.costs = CostMetrics(self.registry, self._of)
+        self.process = ProcessMetrics(self.registry)
+        self.build_info.labels(__version__).set(1)
+        for kind in LIMITED:
+            self.rate_limited.labels(kind)
 
     def describe(
         self,
@@ -180,64 +55,79 @@ class Metrics:
         expert_ids: Sequence[str],
         served: Mismatched | None = None,
     ) -> None:
-        """Say what runs from now on."""
-        self._served = served
+        """Say what runs from now on. What `router` chose is told of until it is retired."""
+        domains = router.file.domain_names
+        self._roll.enter(router, {"expert": expert_ids, "replica": [r.name for r in replicas], "domain": domains})
+        self._replicas, self._served = replicas, served
         self.loaded.set_to_current_time()
         self.reloaded.set(1)
-        metricfiles.clear(self.mismatch)
-        metricfiles.clear(self.config_info)
-        metricfiles.clear(self.router_info)
+        for gauge in (self.mismatch, self.config_info, self.router_info, self.replica_up, self.replica_state):
+            metricfiles.clear(gauge)
         self.config_info.labels(router.file.digest).set(1)
         self.router_info.labels(router.artifact.name, router.artifact.manifest.encoder).set(1)
-        self._replicas.watch(replicas)
         for expert in expert_ids:
-            self.in_flight.labels(expert).inc(0)
-            self.queued.labels(expert).inc(0)
+            self._of(self.in_flight, expert).inc(0)
+            self._of(self.queued, expert).inc(0)
+        self.refresh()
+
+    def retire(self, router: Router) -> None:
+        """Nothing moves any more of what it chose: the series of what it alone knew are told no longer."""
+        self._roll.leave(router)
 
     def hold(self, expert: str, count: int) -> None:
-        self.in_flight.labels(expert).set(count)
+        self._of(self.in_flight, expert).set(count)
 
     def on_queue(self, expert: str, length: int) -> None:
-        self.queued.labels(expert).set(length)
+        self._of(self.queued, expert).set(length)
 
     def on_wait(self, expert: str, seconds: float) -> None:
-        self.queue.labels(expert).observe(seconds)
+        self._of(self.queue, expert).observe(seconds)
 
     def on_refused(self, expert: str, reason: str) -> None:
-        self.queue_refused.labels(expert, reason).inc()
+        self._of(self.queue_refused, expert, reason).inc()
+        if reason in ("full", "expired"):
+            self._of(self.rate_limited, "queue").inc()
 
     def on_eject(self, expert: str, replica: str, cause: str) -> None:
-        self.ejections.labels(expert, replica, cause).inc()
+        self._of(self.ejections, expert, replica, cause).inc()
         self.refresh()
 
     def refresh(self) -> None:
         """Look at what is not told to us when it changes: for processes that are asked for our metrics in our place."""
-        self._replicas.refresh()
-        self.workers.refresh()
+        for replica in self._replicas:
+            expert, current = replica.name.rpartition("-")[0], replica.state
+            self.replica_up.labels(expert, replica.name).set(replica.available)
+            for state in State:
+                self.replica_state.labels(expert, replica.name, state).set(state is current)
         for expert, mismatched in self._served.mismatched().items() if self._served else ():
             self.mismatch.labels(expert).set(mismatched)
+        self.workers.refresh()
+        self.process.refresh()
 
-    def exposition(self) -> bytes:
-        """Everything that this process counts, or all of several do, in Prometheus' text format."""
-        self.refresh()
-        return metricfiles.exposition() if metricfiles.shared() else generate_latest(self.registry)
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """Everything that this process counts, or all of several do, and its content type, as an Accept header wants it."""
+        return self._exposition.text(accept)
 
     def observe(self, exchange: Exchange) -> None:
         """Count one finished exchange."""
-        expert = exchange.expert_id or NONE
+        of, endpoint, expert = self._of, exchange.endpoint, exchange.expert_id or NONE
         decision = exchange.decision
         domain = decision.scores.domain if decision and decision.scores else NONE
-        self._of(self.requests, exchange.endpoint, expert, domain, str(exchange.status)).inc()
-        self._of(self.duration, exchange.endpoint, expert).observe(exchange.seconds)
-        self._of(self.overhead, exchange.endpoint).observe(max(0.0, exchange.seconds - exchange.waited))
+        of(self.requests, endpoint, expert, domain, _code(exchange.status)).inc()
+        of(self.duration, endpoint, expert).observe(exchange.seconds, _exemplar(exchange))
+        of(self.overhead, endpoint).observe(max(0.0, exchange.seconds - exchange.waited))
         self._observe_decision(exchange)
         self._observe_attempts(exchange)
         self._observe_usage(exchange, expert)
         self.costs.observe(exchange)
         if exchange.outcome is Outcome.CANCELLED:
-            self._of(self.disconnects, exchange.endpoint, exchange.phase).inc()
+            of(self.disconnects, endpoint, exchange.phase).inc()
         elif exchange.phase is Phase.STREAMING and exchange.first_token and exchange.outcome is not Outcome.OK:
-            self._of(self.stream_errors, expert, exchange.outcome or NONE).inc()
+            of(self.stream_errors, expert, exchange.outcome or NONE).inc()
+        elif exchange.outcome is Outcome.REJECTED and exchange.status in (429, 503):
+            of(self.rate_limited, "upstream").inc()
+        elif exchange.error_code == "busy":
+            of(self.rate_limited, "explanations").inc()
 
     def _observe_decision(self, exchange: Exchange) -> None:
         decision = exchange.decision
@@ -247,29 +137,40 @@ class Metrics:
         domain = scores.domain if scores else NONE
         self._of(self.decisions, decision.expert, domain, decision.reason, decision.stage).inc()
         self._of(self.routing, decision.stage).observe(decision.seconds)
+        if decision.previous is not None:
+            self.turns.inc()
         if decision.switched:
             self._of(self.switches, decision.switched).inc()
         if scores and decision.stage != "none":
             self._of(self.confidence, scores.domain).observe(scores.confidence)
 
     def _observe_attempts(self, exchange: Exchange) -> None:
-        for attempt in exchange.attempts:
+        attempts = exchange.attempts
+        for attempt in attempts:
             self._of(self.attempts, attempt.expert, attempt.replica, attempt.outcome or NONE).inc()
-        if exchange.passed_over is not None and exchange.attempts:
+        if exchange.passed_over is not None and attempts:
             expert, why = exchange.passed_over
-            self._of(self.fallbacks, expert, exchange.attempts[0].expert, why).inc()
-        for before, after in zip(exchange.attempts, exchange.attempts[1:], strict=False):
+            self._of(self.fallbacks, expert, attempts[0].expert, why).inc()
+        for before, after in pairwise(attempts):
             if before.expert != after.expert:
                 self._of(self.fallbacks, before.expert, after.expert, before.outcome or NONE).inc()
 
     def _observe_usage(self, exchange: Exchange, expert: str) -> None:
-        usage = exchange.usage
-        if exchange.stream and exchange.first_token is not None and exchange.last_token is not None:
-            self._of(self.first_token, expert).observe(exchange.first_token - exchange.started)
+        usage, first, last = exchange.usage, exchange.first_token, exchange.last_token
+        if exchange.stream and first is not None and last is not None:
+            self._of(self.first_token, expert).observe(first - exchange.started, _exemplar(exchange))
             if usage and usage.output > 1:
-                spacing = (exchange.last_token - exchange.first_token) / (usage.output - 1)
-                self._of(self.per_token, expert).observe(spacing)
+                self._of(self.per_token, expert).observe((last - first) / (usage.output - 1))
         if usage is None or exchange.expert is None:
             return
-        for kind in ("input", "cached_input", "output", "reasoning"):
+        for kind in KINDS:
             self._of(self.tokens, expert, kind).inc(getattr(usage, kind))
+
+
+def _code(status: int) -> str:
+    return str(status) if status in CODES else f"{status // 100}xx"
+
+
+def _exemplar(exchange: Exchange) -> dict[str, str] | None:
+    """What leads from a histogram to a trace. Of several processes none is kept: it would be that of one of them alone."""
+    return {"trace_id": exchange.trace_id} if exchange.trace_id else None

@@ -86,7 +86,8 @@ class Server(uvicorn.Server):
     ) -> None:
         """`beside` runs for as long as it serves."""
         allowed = settings.max_connections or connections_allowed()
-        self._limits = Limits(settings.max_header_bytes, settings.header_seconds, allowed)
+        counted = app.state.gateway.metrics.process
+        self._limits = Limits(settings.max_header_bytes, settings.header_seconds, allowed, refused=counted.refuse)
         self._settings, self._app, self._beside = settings, app, beside
         super().__init__(
             uvicorn.Config(
@@ -103,6 +104,7 @@ class Server(uvicorn.Server):
                 ssl_context_factory=None if tls is None else lambda config, default: tls,
             )
         )
+        counted.watch(lambda: len(self.server_state.connections))
 
     def serve_on(self, sockets: Sequence[socket.socket]) -> None:
         """Returns when it was ended by signals. Raises what kept the application from starting."""

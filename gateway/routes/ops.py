@@ -8,7 +8,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from gateway import __version__
-from gateway.metrics import CONTENT_TYPE
 from gateway.state import GatewayState
 
 routes = APIRouter(tags=["operations"])
@@ -48,8 +47,9 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
 
 @routes.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus' text format."""
+    """Prometheus' text format, or OpenMetrics' where the Accept header names it."""
     state: GatewayState = request.app.state.gateway
+    state.metrics.refresh()  # here: what counts is for one thread
     # In a thread: of several processes it reads the files of all.
-    text = await asyncio.to_thread(state.metrics.exposition)
-    return Response(text, headers={"content-type": CONTENT_TYPE})
+    text, kind = await asyncio.to_thread(state.metrics.exposition, request.headers.get("accept", ""))
+    return Response(text, headers={"content-type": kind})

@@ -52,7 +52,7 @@ for line in sys.stdin:
         replica.up = value == "1"
         metrics.refresh()
     elif verb == "tell":
-        print(metrics.exposition().decode() + "# EOF", flush=True)
+        print(metrics.exposition()[0].decode() + "# EOF", flush=True)
     print("done", flush=True)
 """
 

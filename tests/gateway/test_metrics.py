@@ -14,13 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway import __version__
 from gateway.costmetrics import NONE, baseline_of
 from gateway.exchange import Attempt, Exchange, Outcome, Phase
-from gateway.metrics import Metrics
+from gateway.metrics import LIMITED, Metrics
 from gateway.pool import Pool
+from gateway.processmetrics import REFUSALS
 from gateway.replica import Replica, State
 from gateway.upstreams.base import FixedAddress
 from gateway.usage import Usage
 from router.decision import Decision, Reason, Switch
-from router.experts import ExpertsFile, Price
+from router.experts import ExpertsFile
+from router.prices import Price
 from tests.fakes.memory import decision, experts_file, router_of
 
 FILE = experts_file(
@@ -36,6 +38,7 @@ BASELINE = ("big-model", Price(input=5.0, output=15.0, cached_input=2.5))
 REASONS: tuple[Reason, ...] = get_args(Reason)
 KINDS = ("input", "cached_input", "output", "reasoning")
 REPLICAS = [f"{expert}-{i}" for expert in FILE.experts for i in range(2)]
+CODE_OF = {status: str(status) for status in (200, 400, 429, 499, 502, 503)} | {299: "2xx", 418: "4xx", 599: "5xx"}
 ENDED = st.sampled_from(list(Outcome))
 COUNTS = st.integers(0, 1_000_000)
 NOISE = st.text(min_size=1, max_size=5).map(lambda text: "NOISE" + text)  # what a client may choose: never a label
@@ -82,15 +85,16 @@ def exchanges(draw: st.DrawFn) -> Exchange:
         last_token=tokens[1],
         waited=draw(st.floats(0, 300)),
     )
-    exchange.finish(draw(ENDED), draw(st.sampled_from([200, 400, 429, 499, 502, 503])))
+    exchange.finish(draw(ENDED), draw(st.sampled_from(list(CODE_OF))))
     return exchange
 
 
 def series(metrics: Metrics) -> Series:
     """Every sample of the exposition, as Prometheus itself would read it."""
+    metrics.refresh()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for family in text_string_to_metric_families(metrics.exposition()[0].decode())
         for sample in family.samples
     }
 
@@ -131,8 +135,8 @@ def test_every_exchange_is_counted_once(finished: list[Exchange]) -> None:
     gone = Counter(e.phase for e in finished if e.outcome is Outcome.CANCELLED)
     for phase in Phase:
         assert total(found, "moe_client_disconnects_total", phase=phase) == gone[phase]
-    for status, count in Counter(e.status for e in finished).items():
-        assert total(found, "moe_requests_total", code=str(status)) == count
+    for code, count in Counter(CODE_OF[e.status] for e in finished).items():
+        assert total(found, "moe_requests_total", code=code) == count
 
 
 @settings(max_examples=50, deadline=None)
@@ -196,16 +200,17 @@ def test_every_label_value_comes_from_experts_yaml_or_a_fixed_set(finished: list
         "domain": domains,
         "replica": set(REPLICAS),
         "outcome": set(Outcome),
-        "reason": {*REASONS, *Outcome},
+        "reason": {*REASONS, *Outcome, *REFUSALS},
         "stage": {"transformer", "none"},
         "phase": set(Phase),
-        "kind": {*KINDS, *Outcome},
+        "kind": {*KINDS, *Outcome, *LIMITED},
+        "code": set(CODE_OF.values()),
         "baseline": {"big-model"},
         "version": {__version__},
     }
     for _, labels in observed(*finished):
         for label, value in labels:
-            assert label == "le" or (label == "code" and len(value) == 3 and value.isdigit()) or value in allowed[label]
+            assert label == "le" or value in allowed[label]
 
 
 def test_an_exchange_that_reached_no_expert_is_counted_under_none() -> None:
@@ -327,7 +332,7 @@ def test_what_runs_is_described() -> None:
     assert total(found, "moe_config_last_success_timestamp_seconds") > 0
     down.up = True
     assert list(values(series(metrics), "moe_replica_up", replica="coder-1")) == [1]
-    assert b"b.test" not in metrics.exposition()
+    assert b"b.test" not in metrics.exposition()[0]
 
 
 def test_which_experts_servers_are_not_as_the_file_says_is_told_of_those_that_run() -> None:

@@ -47,7 +47,7 @@ class Running:
         return not self.thread.is_alive()
 
     def counted(self) -> str:
-        text: bytes = self.server.config.app.state.gateway.metrics.exposition()  # type: ignore[union-attr]
+        text: bytes = self.server.config.app.state.gateway.metrics.exposition()[0]  # type: ignore[union-attr]
         return text.decode()
 
 
