@@ -76,7 +76,8 @@ def create_app(
             if on_ready:
                 on_ready(first.state)
             app.state.starting = None
-            yield
+            async with metrics.process.looking():
+                yield
         except Exception as error:
             app.state.failure = error  # for whoever runs the server: it keeps only the fact that start-up failed
             raise
