@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter
 
 from gateway.children import Children
 from gateway.exchange import Exchange, Outcome
-from router.experts import ExpertsFile, Price
+from router.experts import ExpertsFile
+from router.prices import Price
 
 NONE = "none"  # the label where nothing was classified
 
@@ -56,4 +57,4 @@ class CostMetrics:
 
 def baseline_of(file: ExpertsFile, price: Price | None) -> tuple[str, Price] | None:
     """The baseline's name and price, None where the file names none or its price is not known."""
-    return (file.baseline, price) if file.baseline and price else None
+    return (file.baseline_name, price) if file.baseline_name and price else None

@@ -145,10 +145,9 @@ class Exchange:
 
     @property
     def cost(self) -> float | None:
-        """USD, None where the price or the usage is not known."""
-        if self.usage is None or self.expert is None or self.expert.price is None:
-            return None
-        return self.usage.cost(self.expert.price)
+        """USD by token prices, None where the price or the usage is not known."""
+        price = self.expert.token_price if self.expert is not None else None
+        return None if self.usage is None or price is None else self.usage.cost(price)
 
     @property
     def trace_id(self) -> str | None:

@@ -94,7 +94,7 @@ class Generation:
         self._unlisten = self._link.listen(self._heard)
         self._heard()
         file = self.state.file
-        price = public_price(file.baseline) if file.baseline else None
+        price = public_price(file.baseline) if isinstance(file.baseline, str) else file.baseline
         router, replicas = self.state.decider.router, self.state.pool.all()
         self._metrics.describe(router, replicas, tuple(file.experts), self.state.served)
         self._metrics.costs.watch(baseline_of(file, price))

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from router.experts import ExpertsFile, Price
+from router.experts import ExpertsFile
+from router.prices import PER_MILLION, Price
 
 PRICE_MAP = "model_prices_and_context_window_backup.json"
-PER_MILLION = 1_000_000
 
 
 # No answer has more; a count beyond it is an upstream's nonsense and would overflow the arithmetic.
@@ -69,8 +69,9 @@ class Usage:
 
     def cost(self, price: Price) -> float:
         """USD."""
-        cached = price.input if price.cached_input is None else price.cached_input
-        return (self.input * price.input + self.cached_input * cached + self.output * price.output) / PER_MILLION
+        said = self.output - self.reasoning
+        read = self.input * price.input + self.cached_input * price.cached
+        return (read + said * price.output + self.reasoning * price.reasoned) / PER_MILLION
 
 
 def read_usage(payload: bytes) -> Usage | None:
@@ -146,7 +147,7 @@ def cost_warnings(file: ExpertsFile) -> Iterator[str]:
     for name, expert in file.experts.items():
         if expert.price is None:
             yield f"the expert {name} has no price: what it answers costs nothing in the figures"
-    if file.baseline is not None and public_price(file.baseline) is None:
+    if isinstance(file.baseline, str) and public_price(file.baseline) is None:
         yield f"the price of the baseline {file.baseline!r} is not known: no savings are counted"
 
 

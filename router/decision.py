@@ -108,12 +108,14 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One expert in the policy's arithmetic. `refused` says why it could not be chosen, None when it could."""
+    """One expert in the policy's arithmetic. `refused` says why it could not be chosen, None when it could. The price, in USD per
+    million tokens, is `estimated` where the expert is paid by the hour."""
 
     expert: str
     expected_quality: float | None
     price: float | None
     refused: str | None = None
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class Decision:
     """The chosen expert, why, and who is asked next when it fails. `scores` is None where no domain was to be known.
 
     `previous` is the expert of the turn before, None where there was none or it does not matter; `switched` says why the
-    expert is another, None where it is not. `doubt` is that of the last turn by itself; one that comes after others
+    expert is another, None where it is not. `prefix` is the estimated size, in tokens, of what the worker of the turn before may
+    have in its cache. `doubt` is that of the last turn by itself; one that comes after others
     that could be judged says nothing, and its `scores` are theirs.
     """
 
@@ -135,6 +138,7 @@ class Decision:
     switched: Switch | None = None
     previous: str | None = None
     doubt: Doubt | None = None
+    prefix: int = 0
 
     @property
     def stage(self) -> Stage:
@@ -165,7 +169,13 @@ class Decision:
             "fallbacks": list(self.fallbacks),
             "artifact": self.artifact,
             "experts": [
-                {"id": c.expert, "expected_quality": c.expected_quality, "price": c.price, "refused": c.refused}
+                {
+                    "id": c.expert,
+                    "expected_quality": c.expected_quality,
+                    "price": c.price,
+                    "price_estimated": c.estimated,
+                    "refused": c.refused,
+                }
                 for c in self.candidates
             ],
         }

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from router.errors import ConfigError, Problem
 from router.extensions import added
+from router.prices import ASSUMED_TOKENS_PER_SECOND, DEAREST, PER_MILLION, AnyPrice, Baseline, Energy, GpuPrice, Price
 from router.upstream import Part, Upstream
 from router.validation import nearest, validated
 from router.values import Language, Name, Seconds, Usd
@@ -87,19 +88,6 @@ class Defaults(Part):
     max_tokens: Annotated[int, Field(gt=0)] | None = None
 
 
-class Price(Part):
-    """USD per million tokens; cached input costs as much as input where nothing is said."""
-
-    input: Usd
-    output: Usd
-    cached_input: Usd | None = None
-
-    @property
-    def blended(self) -> float:
-        """One figure to compare experts by: three tokens in for one out."""
-        return (3 * self.input + self.output) / 4
-
-
 class Expert(Part):
     """One servable model. `domains` maps a domain to the quality of its answers there, 0 to 1.
 
@@ -131,7 +119,8 @@ class Expert(Part):
     wake_within: Seconds = 30.0
     endpoints: frozenset[Endpoint] | None = None
     defaults: Defaults = Defaults()
-    price: Price | None = None
+    price: AnyPrice | None = None
+    energy: Energy | None = None
     context_window: Annotated[int, Field(gt=0)] | None = None
     capabilities: frozenset[Capability] = frozenset()
     lacks: frozenset[Capability | Literal["max_completion_tokens", "developer"]] = frozenset()
@@ -162,6 +151,33 @@ class Expert(Part):
         return (self.capabilities | always) - self.lacks
 
     @property
+    def token_price(self) -> Price | None:
+        """What its tokens cost; None where that is not known, or it is paid by the hour."""
+        return self.price if isinstance(self.price, Price) else None
+
+    @property
+    def gpu_price(self) -> GpuPrice | None:
+        return self.price if isinstance(self.price, GpuPrice) else None
+
+    @property
+    def replica_hour(self) -> float:
+        """USD for an hour of each of its replicas; 0 where it is not paid by the hour."""
+        return self.price.gpu_hour * self._gpus(self.price) if isinstance(self.price, GpuPrice) else 0.0
+
+    def _gpus(self, price: GpuPrice) -> float:
+        """Of each replica; a part of one where more replicas are launched than there are GPUs for them."""
+        launch = self.upstream.launch
+        return price.gpus or (len(launch.gpus) / launch.replicas if launch and launch.gpus else 1)
+
+    @property
+    def blended(self) -> float | None:
+        """One figure to compare experts by, USD per million tokens; None where no price is known. One that is paid by the hour
+        is taken to answer ASSUMED_TOKENS_PER_SECOND."""
+        if isinstance(self.price, GpuPrice):
+            return self.replica_hour / 3600 / ASSUMED_TOKENS_PER_SECOND * PER_MILLION
+        return self.price.blended if self.price else None
+
+    @property
     def stand_in(self) -> bool:
         """Whether the small embedded model answers in place of a real specialist."""
         return self.upstream.embedded is not None
@@ -176,6 +192,7 @@ class RouterOptions(Part):
     static: str = "moe-static"
     head: str = "linear"
     calibrator: str = "temperature"
+    cpu_hour: Usd = 0.04  # USD for an hour of one core, which is what classifying costs
 
 
 class ExpertsFile(Part):
@@ -184,7 +201,7 @@ class ExpertsFile(Part):
     version: Literal[1]
     experts: dict[str, Expert]
     router: RouterOptions = RouterOptions()
-    baseline: str | None = None
+    baseline: str | Baseline | None = None
     aliases: dict[str, str] = Field(default={})
     domains: dict[str, Domain] = Field(default={})
     digest: str = ""
@@ -194,6 +211,10 @@ class ExpertsFile(Part):
         """The expert that answers when the router is unsure: the one named, else the first that serves general, else the first."""
         general = (e for e, expert in self.experts.items() if "general" in expert.domains)
         return self.router.fallback or next(general, next(iter(self.experts)))
+
+    @property
+    def baseline_name(self) -> str | None:
+        return self.baseline.name if isinstance(self.baseline, Baseline) else self.baseline
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -248,14 +269,27 @@ def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
     given = data.get("router")
     options = validated(file, RouterOptions, {} if given is None else given, ("router",), problems)
     parts["router"] = options or RouterOptions()
-    parts["baseline"] = data.get("baseline")
-    if not isinstance(parts["baseline"], str | None):
-        problems.append(file.problem(("baseline",), "expected the name of a model, such as gpt-4o"))
+    parts["baseline"] = _baseline(file, data.get("baseline"), problems)
     aliases = data.get("aliases")
     if not isinstance(aliases, dict | None):
         problems.append(file.problem(("aliases",), "expected names and what they stand for: gpt-4o-mini: auto"))
     parts["aliases"] = {a: str(target) for a, target in aliases.items()} if isinstance(aliases, dict) else {}
     return parts
+
+
+def _baseline(file: YamlFile, given: Any, problems: list[Problem]) -> str | Baseline | None:
+    baseline: str | Baseline | None = None
+    if isinstance(given, Mapping):
+        baseline = validated(file, Baseline, given, ("baseline",), problems)
+    elif isinstance(given, str):
+        baseline = given
+    elif given is not None:
+        wanted = "the name of a model, such as gpt-4o, or figures: {name: ours, input: 2.5, output: 10}"
+        problems.append(file.problem(("baseline",), f"expected {wanted}"))
+    if DEAREST in (baseline, getattr(baseline, "name", None)):
+        message = f"savings against {DEAREST}, always the dearest expert, are counted anyway; name another"
+        problems.append(file.problem(("baseline",), message))
+    return baseline
 
 
 def _cross_check(file: YamlFile, parts: Mapping[str, Any]) -> list[Problem]:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 class Fleet:
     """A snapshot. `latency` is the seconds to an expert's first token, without the experts of which it is not known: it says
     which of those as good and as cheap answers at the start of a conversation, and which is asked first when that one fails.
-    `down` are the experts of which no replica can be asked."""
+    `prices` is what experts that are paid by the hour were measured to cost, in USD per million tokens: it counts where latency
+    does. `down` are the experts of which no replica can be asked."""
 
     latency: Mapping[str, float] = field(default_factory=dict)
     down: frozenset[str] = frozenset()
+    prices: Mapping[str, float] = field(default_factory=dict)
 
 
 EMPTY_FLEET = Fleet()

@@ -37,6 +37,7 @@ class State:
 
     `latency` is the seconds to an expert's first token where that may count, which is at the start of a conversation alone: it
     differs from process to process and from moment to moment, and later requests have to come to the same expert (decision 9).
+    So it is with `prices`, which has what experts that are paid by the hour were measured to cost, in USD per million tokens.
     """
 
     file: ExpertsFile
@@ -46,6 +47,7 @@ class State:
     switch_cost: float = 0.0
     prefix: int = 0
     latency: Mapping[str, float] = field(default_factory=dict)
+    prices: Mapping[str, float] = field(default_factory=dict)
 
     def cost(self, expert: str) -> tuple[float, float]:
         """What decides between experts as good: the price, then the latency; one that is not known yet is tried first."""
@@ -53,8 +55,8 @@ class State:
 
     def price(self, expert: str) -> float:
         """USD per million tokens, three in for one out; an expert of unknown price counts as the dearest."""
-        price = self.file.experts[expert].price
-        return price.blended if price else float("inf")
+        price = self.prices.get(expert, self.file.experts[expert].blended)
+        return float("inf") if price is None else price
 
     def speaks(self, expert: str) -> bool:
         """Whether it is a specialist of the text's language."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -189,8 +190,9 @@ def _within(case: Case, tolerance: float) -> list[str]:
 
 
 def _price(case: Case, expert: str) -> str:
-    price = case.file.experts[expert].price
-    return f"{price.blended:.3g} USD per million tokens" if price else "an unknown price"
+    price = case.state.price(expert) if case.state else math.inf
+    about = "an estimated " if case.file.experts[expert].gpu_price else ""
+    return "an unknown price" if math.isinf(price) else f"{about}{price:.3g} USD per million tokens"
 
 
 def _scores(case: Case) -> Scores:

@@ -51,7 +51,7 @@ class Seat:
 
     def estimated_cost(self, need: Need) -> float | None:
         """USD for the prompt and the longest answers, None where the price is not known."""
-        price = self.expert.price
+        price = self.expert.token_price
         if price is None:
             return None
         answer = need.answer_tokens or self.expert.defaults.max_tokens or ASSUMED_ANSWER_TOKENS
@@ -125,10 +125,18 @@ class Roster:
         if _too_dear(seat, need):
             _nobody_so_cheap([seat], need)
 
-    def candidates(self, expected: Mapping[str, float], refused: Mapping[str, Refusal]) -> tuple[Candidate, ...]:
-        """Every expert's line of the arithmetic, in the file's order."""
+    def candidates(
+        self, expected: Mapping[str, float], refused: Mapping[str, Refusal], prices: Mapping[str, float]
+    ) -> tuple[Candidate, ...]:
+        """Every expert's line of the arithmetic, in the file's order; `prices` as in Fleet."""
         return tuple(
-            Candidate(seat.id, expected.get(seat.id), seat.price, refused[seat.id].text if seat.id in refused else None)
+            Candidate(
+                seat.id,
+                expected.get(seat.id),
+                prices.get(seat.id, seat.price),
+                refused[seat.id].text if seat.id in refused else None,
+                estimated=seat.expert.gpu_price is not None,
+            )
             for seat in self.seats
         )
 
@@ -154,7 +162,7 @@ def _seat(file: ExpertsFile, name: str, domains: Sequence[str]) -> Seat:
         id=name,
         expert=expert,
         window=expert.context_window or UNBOUNDED,
-        price=expert.price.blended if expert.price else None,
+        price=expert.blended,
         able=expert.able,
         qualities=qualities,
         at_home=tuple(min(1.0, quality + LANGUAGE_BONUS) for quality in qualities),
@@ -199,7 +207,8 @@ def _too_dear(seat: Seat, need: Need) -> Refusal | None:
         return None
     cost = seat.estimated_cost(need)
     if cost is None:
-        return Refusal("cost", "its price is not known, so that no cost can be promised")
+        why = "it is paid by the hour" if seat.expert.gpu_price else "its price is not known"
+        return Refusal("cost", f"{why}, so that no cost can be promised")
     if cost > need.max_cost_usd:
         return Refusal("cost", f"estimated at {cost:.3g} USD, above the {need.max_cost_usd:.3g} USD allowed")
     return None
@@ -240,6 +249,10 @@ def _nobody_so_large(seats: Sequence[Seat], need: Need) -> NoReturn:
 def _nobody_so_cheap(seats: Sequence[Seat], need: Need) -> NoReturn:
     costs = {seat.id: cost for seat in seats if (cost := seat.estimated_cost(need)) is not None}
     least = min(costs, key=costs.__getitem__, default=None)
-    known = f"the least estimate is {costs[least]:.3g} USD, for {least}" if least else "no expert able has a price"
+    known = (
+        f"the least estimate is {costs[least]:.3g} USD, for {least}"
+        if least
+        else "no expert able has a price by the token"
+    )
     message = f"No expert answers this for at most {need.max_cost_usd:.3g} USD: {known}. Raise x-moe-max-cost-usd"
     raise NoExpertError(f"{message}, shorten the prompt or set max_tokens lower.", "max_cost_usd")

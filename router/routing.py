@@ -74,7 +74,7 @@ class Router:
         self.classifier: Classifier = classifier or Cascade(domains, artifact.stages, language_of, doubt_of)
         self._name = artifact.name
         self._roster = Roster(file, domains)
-        self._unweighed = self._roster.candidates({}, {})
+        self._unweighed = self._roster.candidates({}, {}, {})
         self._certain = {d: Scores({other: float(other == d) for other in domains}, "none") for d in domains}
         self._seen = TurnCache(TURNS_KEPT)
 
@@ -192,12 +192,13 @@ class Router:
             reason=chosen.reason if query.overrides.domain is None else "pinned",
             fallbacks=self._fallbacks(chosen, fleet),
             scores=scores,
-            candidates=self._roster.candidates(chosen.expected, chosen.standing.refused),
+            candidates=self._roster.candidates(chosen.expected, chosen.standing.refused, seen.prices),
             artifact=self._name,
             seconds=scoring_seconds + time.perf_counter() - started,
             switched=_switch(held.expert, chosen),
             previous=held.expert,
             doubt=turns[-1].doubt if turns else None,
+            prefix=held.prefix,
         )
 
     def _given(self, query: Query, domain: str) -> Scores:
@@ -211,7 +212,8 @@ class Router:
         others = [seat for seat in chosen.standing.able if seat.id != chosen.expert and seat.id not in declared]
 
         def order(seat: Seat) -> tuple[float, float, float]:
-            price = math.inf if seat.price is None else seat.price
+            price = fleet.prices.get(seat.id, seat.price)
+            price = math.inf if price is None else price
             return -chosen.expected[seat.id], price, fleet.latency.get(seat.id, 0.0)
 
         return (*declared, *(seat.id for seat in sorted(others, key=order)), *chosen.standing.resting)
@@ -235,7 +237,7 @@ class Router:
         standing = self._roster.standing(need, fleet.down)
         expected = self._roster.expected(scores.by_domain, standing.able, need.language)
         cost = math.inf if held.bound else conversation.switch_cost(held.prefix)
-        choice = policy(State(self.file, scores, expected, held.expert, cost, held.prefix, fleet.latency))
+        choice = policy(State(self.file, scores, expected, held.expert, cost, held.prefix, fleet.latency, fleet.prices))
         expert, reason = choice or (next(iter(expected)), "best")
         return _Chosen(expert, reason, expected, standing)
 

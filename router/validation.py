@@ -36,12 +36,18 @@ def _from_pydantic(file: YamlFile, model: type[BaseModel], path: tuple[str, ...]
 
 def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     """The keys that may stand where the unknown one at the end of `loc` stands."""
+    models = [model]
     for step in loc[:-1]:
-        field = model.model_fields.get(str(step))
-        inner = field.annotation if field else model
-        candidates = [inner, *getattr(inner, "__args__", ())]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    return [field.alias or name for name, field in model.model_fields.items()]
+        fields = [known.model_fields[str(step)] for known in models if str(step) in known.model_fields]
+        models = [inner for field in fields for inner in _models(field.annotation)] or models
+    return list(dict.fromkeys(field.alias or name for known in models for name, field in known.model_fields.items()))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Those that a value of that type may be, at any depth."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in getattr(annotation, "__args__", ()) for found in _models(inner)]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -42,7 +42,7 @@ def list_experts(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None
     table = Table(*HEAD, box=None, header_style="bold", padding=(0, 2, 0, 0))
     for row in rows:
         price = row["price"]
-        cost = f"{price['input']:g} / {price['output']:g}" if price else "—"
+        cost = _said(price) if price else "—"
         domains = " ".join(f"{domain}:{quality:g}" for domain, quality in row["domains"].items())
         window = f"{row['context_window']:,}" if row["context_window"] else "—"
         cells = (row["id"], row["model"], domains, row["upstream"], cost, window, " ".join(row["languages"]) or "all")
@@ -142,19 +142,22 @@ def remove(
 
 def _described(name: str, expert: Expert) -> dict[str, Any]:
     """As JSON has it; no address and no key is told."""
-    price = expert.price
     return {
         "id": name,
         "model": expert.model,
         "domains": expert.domains,
         "upstream": _upstream(expert),
-        "price": None if price is None else {"input": price.input, "output": price.output},
+        "price": expert.price.model_dump(exclude_none=True) if expert.price else None,
         "context_window": expert.context_window,
         "capabilities": sorted(expert.capabilities),
         "languages": sorted(expert.languages),
         "fallbacks": list(expert.fallbacks),
         "stand_in": expert.stand_in,
     }
+
+
+def _said(price: dict[str, Any]) -> str:
+    return f"{price['gpu_hour']:g} / GPU h" if "gpu_hour" in price else f"{price['input']:g} / {price['output']:g}"
 
 
 def _upstream(expert: Expert) -> str:

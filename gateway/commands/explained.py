@@ -198,7 +198,8 @@ def _experts(experts: Sequence[Values]) -> Table:
         seconds = expert["latency_seconds"]
         known = [f"{seconds:.2f} s" if seconds is not None else ""] if latencies else []
         quality = "" if expert["expected_quality"] is None else f"{expert['expected_quality']:.3f}"
-        price = "" if expert["price"] is None else f"{expert['price']:.3g}"
+        about = "≈" if expert["price_estimated"] else ""
+        price = "" if expert["price"] is None else f"{about}{expert['price']:.3g}"
         style = "bold" if expert["chosen"] else "dim" if expert["refused"] else ""
         mark = "▸ " if expert["chosen"] else "  "
         table.add_row(Text(mark + expert["id"]), quality, price, *known, _arithmetic(expert), style=style)

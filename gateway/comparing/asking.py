@@ -91,7 +91,7 @@ class Asker:
         if usage is not None:
             answer.input_tokens, answer.output_tokens = usage.input + usage.cached_input, usage.output
             expert = self._experts.get(answer.expert)
-            answer.cost_usd = usage.cost(expert.price) if expert and expert.price else None
+            answer.cost_usd = usage.cost(expert.token_price) if expert and expert.token_price else None
             if answer.first_token is not None and usage.output > 1 and answer.seconds > answer.first_token:
                 answer.tokens_per_second = (usage.output - 1) / (answer.seconds - answer.first_token)
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from router.cataloguing.memory import Memory, Shape, memory_of
 from router.cataloguing.words import PRECISIONS, Kind, Precision, Task
-from router.experts import Price
+from router.prices import Price
 from router.upstream import Part
 
 SHORT_CONTEXT = 8192  # tokens: what memory is told for beside the whole context

@@ -196,7 +196,8 @@ def _is_slow(stage: Stage) -> bool:
 def _state(file: ExpertsFile, decision: Decision, scores: Scores) -> State:
     """What the policy looked at, but for the turn before."""
     able = {c.expert: c.expected_quality for c in decision.candidates if c.expected_quality is not None}
-    return State(file, scores, dict(sorted(able.items(), key=lambda item: -item[1])))
+    prices = {c.expert: c.price for c in decision.candidates if c.price is not None}
+    return State(file, scores, dict(sorted(able.items(), key=lambda item: -item[1])), prices=prices)
 
 
 def _policy(file: ExpertsFile, name: str) -> PolicyFacts:
@@ -212,7 +213,7 @@ def _expert(file: ExpertsFile, candidate: Candidate, decision: Decision, fleet: 
         quality = file.quality(candidate.expert, domain)
         quality = min(1.0, quality + bonus) if bonus else quality
         terms.append(Term(domain, probability, quality, probability * quality))
-    price = expert.price
+    price = expert.token_price
     return ExpertFacts(
         id=candidate.expert,
         chosen=candidate.expert == decision.expert,
@@ -220,7 +221,8 @@ def _expert(file: ExpertsFile, candidate: Candidate, decision: Decision, fleet: 
         arithmetic=arithmetic(terms),
         terms=tuple(terms),
         language_bonus=bonus,
-        price=price.blended if price else None,
+        price=candidate.price,
+        price_estimated=candidate.estimated,
         price_input=price.input if price else None,
         price_output=price.output if price else None,
         latency_seconds=fleet.latency.get(candidate.expert),

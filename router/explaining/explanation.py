@@ -57,7 +57,8 @@ class Term:
 @dataclass(frozen=True, slots=True)
 class ExpertFacts:
     """One expert's line: `expected_quality` is the sum of the terms' products, told of the refused as well. The qualities
-    have `language_bonus` in them. Prices in USD per million tokens, `price` being three of input and one of output."""
+    have `language_bonus` in them. Prices in USD per million tokens, `price` being three of input and one of output; it is estimated
+    for an expert that is paid by the hour."""
 
     id: str
     chosen: bool
@@ -66,6 +67,7 @@ class ExpertFacts:
     terms: tuple[Term, ...]
     language_bonus: float
     price: float | None
+    price_estimated: bool
     price_input: float | None
     price_output: float | None
     latency_seconds: float | None

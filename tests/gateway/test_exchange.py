@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.exchange import Exchange, Observer, Outcome, Phase
 from gateway.usage import Usage
-from router.experts import Price
+from router.prices import Price
 from tests.fakes.memory import experts_file
 
 OUTCOMES = st.sampled_from(list(Outcome))

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.usage import Usage, public_price, read_usage
-from router.experts import Price
+from router.prices import Price
 
 TOKENS = st.integers(0, 10_000_000)
 PRICES = st.decimals(0, 100, places=4).map(float)

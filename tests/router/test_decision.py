@@ -66,8 +66,14 @@ def test_a_described_decision_adds_the_arithmetic_of_every_expert() -> None:
     assert described["fallbacks"] == ["general", "counter"]
     assert described["artifact"] == "abc"
     assert described["experts"] == [
-        {"id": "coder", "expected_quality": 0.8, "price": 1.5, "refused": None},
-        {"id": "general", "expected_quality": None, "price": None, "refused": "cannot do tools"},
+        {"id": "coder", "expected_quality": 0.8, "price": 1.5, "price_estimated": False, "refused": None},
+        {
+            "id": "general",
+            "expected_quality": None,
+            "price": None,
+            "price_estimated": False,
+            "refused": "cannot do tools",
+        },
     ]
 
 

@@ -25,6 +25,7 @@ from router.experts import (
     load_experts,
     parse_experts,
 )
+from router.prices import Price
 from router.training.export import PACKAGED as EXPORTABLE
 from tests.fakes.documents import (
     DURATIONS,
@@ -121,8 +122,7 @@ def test_every_key_of_a_good_file_arrives() -> None:
     assert (coder.timeouts.connect, coder.timeouts.total) == (0.5, 600.0)
     assert (coder.max_in_flight, coder.context_window) == (64, 32768)
     assert (coder.defaults.system, coder.defaults.temperature) == ("Be careful.", 0.2)
-    assert coder.price is not None
-    assert (coder.price.input, coder.price.output) == (0.05, 0.10)
+    assert coder.price == Price(input=0.05, output=0.10)
     assert coder.capabilities == {"tools", "json_schema"}
     assert coder.fallbacks == ("general",)
 
@@ -538,9 +538,7 @@ def test_the_domains_are_the_built_in_ones_whoever_serves_them_then_those_that_t
 
 
 def test_prices_are_compared_by_three_tokens_in_for_one_out() -> None:
-    price = parse_experts(good()).experts["coder"].price
-    assert price is not None
-    assert price.blended == pytest.approx((0.05 * 3 + 0.10) / 4)
+    assert parse_experts(good()).experts["coder"].blended == pytest.approx((0.05 * 3 + 0.10) / 4)
 
 
 @pytest.mark.parametrize("text", ["4: auto", "true: auto", "1.5: general"])

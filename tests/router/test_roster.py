@@ -216,7 +216,7 @@ def test_an_expert_whose_estimate_is_above_the_limit_is_refused_with_it() -> Non
 def test_the_answer_is_as_long_as_the_request_or_the_expert_says_or_512_tokens(
     answer_tokens: int | None, who: str, tokens: int
 ) -> None:
-    paid = PRICED.experts[who].price
+    paid = PRICED.experts[who].token_price
     assert paid is not None
     cost = (1000 * paid.input + tokens * paid.output) / 1e6
     assert who in able_ids(PRICED, Need(tokens=1000, answer_tokens=answer_tokens, max_cost_usd=cost * 1.0001))
@@ -306,7 +306,7 @@ def test_only_the_able_may_be_chosen_and_the_down_only_where_nobody_is_up(
 
 def test_the_arithmetic_shows_every_expert_in_the_order_of_the_file() -> None:
     file = fleet({"a": {"domains": ["code"], "price": {"input": 1, "output": 5}}, "b": {"domains": ["math"]}})
-    lines = Roster(file, file.domain_names).candidates({"b": 0.7}, {"a": Refusal("capability", "cannot do tools")})
+    lines = Roster(file, file.domain_names).candidates({"b": 0.7}, {"a": Refusal("capability", "cannot do tools")}, {})
     assert [(c.expert, c.expected_quality, c.price, c.refused) for c in lines] == [
         ("a", None, 2.0, "cannot do tools"),
         ("b", 0.7, None, None),

@@ -12,6 +12,7 @@ from router.cataloguing.experts import expert_lines, free_gpus
 from router.cataloguing.fitting import fit
 from router.errors import CatalogError
 from router.experts import Expert, ExpertsFile, parse_experts
+from router.prices import Price
 from router.yamledit import with_entry
 from tests.fakes.catalogs import model
 from tests.fakes.memory import experts_file
@@ -55,8 +56,7 @@ def test_an_entry_for_a_worker_that_runs_has_its_address() -> None:
     assert [replica.url for replica in expert.upstream.vllm] == ["http://10.0.0.5:8000/v1"]
     assert expert.upstream.launch is None
     assert expert.context_window == 131072
-    assert expert.price is not None
-    assert (expert.price.input, expert.price.output) == (0.03, 0.06)
+    assert expert.price == Price(input=0.03, output=0.06)
 
 
 @pytest.mark.parametrize(

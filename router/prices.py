@@ -1,0 +1,73 @@
+"""Prices: what an expert's answers cost, by the token or by the hour of its GPUs, and what savings are counted against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from router.upstream import Part
+from router.values import Name, Usd
+
+PER_MILLION = 1_000_000
+DEAREST = "dearest"  # the baseline "always the dearest expert", so that no other has this name
+# What a replica is taken to answer, in and out, where nobody has measured yet: to compare experts by, never to bill.
+ASSUMED_TOKENS_PER_SECOND = 1000.0
+Watts = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Price(Part):
+    """USD per million tokens. Cached input costs as much as input where nothing is said, reasoning, which is a part of the output,
+    as much as output."""
+
+    input: Usd
+    output: Usd
+    cached_input: Usd | None = None
+    reasoning: Usd | None = None
+
+    @property
+    def cached(self) -> float:
+        """Of input that came from the cache."""
+        return self.input if self.cached_input is None else self.cached_input
+
+    @property
+    def reasoned(self) -> float:
+        """Of output that is reasoning."""
+        return self.output if self.reasoning is None else self.reasoning
+
+    @property
+    def blended(self) -> float:
+        """One figure to compare experts by: three tokens in for one out."""
+        return (3 * self.input + self.output) / 4
+
+
+class GpuPrice(Part):
+    """USD for an hour of one GPU, and how many GPUs each replica has: those that it is launched on, else 1."""
+
+    gpu_hour: Usd
+    gpus: Annotated[int, Field(gt=0)] | None = None
+
+
+class Baseline(Price):
+    """The model that savings are counted against, at figures of one's own."""
+
+    name: Name
+
+
+class Energy(Part):
+    """What one replica draws while it has something to do and while it has not, in watts, and what a kilowatt-hour of it emits."""
+
+    watts: Watts
+    idle_watts: Watts = 0.0
+    gco2e_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+def _by_what_it_says(value: Any) -> Any:
+    """By the hour where it says so, else by the token: what is wrong with it is told of that one alone."""
+    if isinstance(value, Mapping):
+        return (GpuPrice if "gpu_hour" in value else Price).model_validate(value)
+    return value
+
+
+AnyPrice = Annotated[Price | GpuPrice, BeforeValidator(_by_what_it_says)]
