@@ -20,8 +20,9 @@ from gateway.generation import Generation
 from gateway.guard import Guard
 from gateway.metrics import Metrics
 from gateway.openapi import described
+from gateway.recent import Recent
 from gateway.reload import Reloader
-from gateway.routes import admin, catalog, models, ops, routing
+from gateway.routes import admin, catalog, models, ops, receipts, routing, usage
 from gateway.routes.carried import KINDS, Carried
 from gateway.settings import Settings
 from gateway.state import GatewayState
@@ -64,7 +65,9 @@ def create_app(
     """
     workers = _workers(settings, router) if workers is None else workers
     metrics, link, telemetry = Metrics(), Link(settings.state), tracing.from_environment()
-    first = Generation(settings, router, metrics, workers, link, share, telemetry=telemetry)
+    recent = Recent()
+    observers = (recent.observe,)
+    first = Generation(settings, router, metrics, workers, link, share, telemetry=telemetry, observers=observers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -98,7 +101,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.failure, app.state.starting, app.state.draining = None, None, False
-    app.state.gateway = first.state
+    app.state.gateway, app.state.recent, app.state.lookups = first.state, recent, None
     app.state.on_reload = lambda digest: None  # for whoever has to know what runs here now
 
     def serve(generation: Generation) -> None:
@@ -110,7 +113,14 @@ def create_app(
     app.state.reloader = Reloader(
         first,
         partial(
-            Generation, settings, metrics=metrics, workers=workers, link=link, share=share, telemetry=telemetry
+            Generation,
+            settings,
+            metrics=metrics,
+            workers=workers,
+            link=link,
+            share=share,
+            telemetry=telemetry,
+            observers=observers,
         ),
         serve,
     )
@@ -118,7 +128,7 @@ def create_app(
         carried = Carried(kind, settings)
         app.router.routes.append(Route(path, carried, methods=["POST"]))
         app.hot[path] = Guard(carried, settings)
-    for module in (models, catalog, routing, ops, admin):
+    for module in (models, catalog, routing, receipts, ops, admin, usage):
         app.include_router(module.routes)
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_exception)

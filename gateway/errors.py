@@ -12,7 +12,7 @@ GatewayError                 has a status, a type, a code
 ├── UpstreamGatewayError     whatever is left after every expert was tried: 408, 429, 502, 503, 504
 ├── PassedError              a refusal of the expert's own that is about the request, 400 as a rule: with its status
 ├── InternalError            500: a fault of ours; the message says nothing of it
-└── BusyError                503: too many ask for the same at once; retry-after says when to come back
+└── BusyError                503: too many ask for the same at once, or what would answer is away; retry-after says when
 SettingsError                the command line or the environment is wrong (no request is involved)
 """
 
@@ -107,9 +107,9 @@ class InternalError(GatewayError):
 class BusyError(GatewayError):
     status, code = 503, "busy"
 
-    def __init__(self, message: str, retry_after: int) -> None:
+    def __init__(self, message: str, retry_after: int, code: str | None = None) -> None:
         """`retry_after` in seconds."""
-        super().__init__(message, headers={"retry-after": str(retry_after)})
+        super().__init__(message, code=code, headers={"retry-after": str(retry_after)})
 
 
 def error_body(message: str, kind: str, param: str | None, code: str | None) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gateway import logs, lora
@@ -12,6 +12,7 @@ from gateway.costmetrics import baseline_of
 from gateway.deciding import Decider
 from gateway.discovery import Discovery
 from gateway.dispatch import Dispatcher
+from gateway.exchange import Observer
 from gateway.fleet import FleetWatch
 from gateway.foresight import Foresight
 from gateway.health import HealthLoop
@@ -42,7 +43,8 @@ SETTLE_SECONDS = 5.0  # for a request that was just about to be decided
 
 class Generation:
     """`state` is what requests look at. What is the same in the generation `before` is taken over: replicas whose address
-    stays keep their health, and requests in flight there are counted on. `share` is as in Pool."""
+    stays keep their health, and requests in flight there are counted on. `share` is as in Pool; `observers` are told of finished
+    requests beside its own, and outlive it."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Generation:
         share: tuple[int, int] = (0, 1),
         before: Generation | None = None,
         telemetry: Telemetry | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         file = router.file
         self._metrics, self._upstream, self._link = metrics, adapters_for(file), link
@@ -76,7 +79,7 @@ class Generation:
             pool,
             metrics,
             workers,
-            (metrics.observe, fleet.observe, logs.write, *foreseeing, *tracing),
+            (metrics.observe, fleet.observe, logs.write, *foreseeing, *tracing, *observers),
             Dispatcher(pool, self._upstream, serves),
             served,
             telemetry,

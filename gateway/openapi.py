@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec.inspect as inspect
+import msgspec.json
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from msgspec import inspect
 
+from gateway.receipt import Receipt
 from gateway.requests.chat import ChatFields
 from gateway.requests.completion import CompletionFields
 from gateway.requests.embedding import EmbeddingFields
@@ -131,6 +133,11 @@ def _document(app: FastAPI, settings: Settings) -> Schema:
     for path, (tag, about, fields, more) in CARRIED.items():
         paths[path] = {"post": _carried(path, tag, about, _body(fields, schemas, more))}
     paths["/v1/route"]["post"] |= _routed(schemas)
+    told, parts = msgspec.json.schema_components([Receipt], ref_template="#/components/schemas/{name}")
+    schemas |= parts
+    for path in ("/v1/receipts/{request_id}", "/admin/receipts/{request_id}"):
+        paths[path]["get"]["responses"]["200"]["content"] = _json(*told)
+    paths["/admin/usage"]["get"]["responses"]["200"]["content"] = {**_json({"type": "object"}), "text/csv": {}}
     paths["/metrics"]["get"]["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
     paths["/ready"]["get"]["responses"]["503"] = {"description": "Not now.", "content": _json({"type": "object"})}
     for path, item in paths.items():

@@ -50,6 +50,9 @@ OPERATIONS = [
     ("GET", "/metrics"),
     ("POST", "/admin/reload"),
     ("GET", "/admin/experts"),
+    ("GET", "/v1/receipts/{request_id}"),
+    ("GET", "/admin/receipts/{request_id}"),
+    ("GET", "/admin/usage"),
     *(("POST", path) for path in KINDS),
 ]
 
@@ -88,6 +91,10 @@ def document(client: httpx.Client) -> dict[str, Any]:
 
 def key_of(path: str) -> dict[str, str]:
     return {"authorization": f"Bearer {ADMIN if path.startswith('/admin') else KEY}"}
+
+
+def filled(path: str) -> str:
+    return path.replace("{model}", "auto").replace("{request_id}", "req-1")
 
 
 def checked(case: Case[Any], url: str) -> None:
@@ -177,7 +184,7 @@ def test_the_edges_of_what_is_described_are_answered_as_described(
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_an_unsupported_method_is_405_with_those_that_are(client: httpx.Client, method: str, path: str) -> None:
-    url = path.replace("{model}", "auto")
+    url = filled(path)
     for other in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - {method}:
         answer = client.request(other, url, headers=key_of(path) | {"origin": "https://a.example"})
         assert (answer.status_code, answer.headers["content-type"]) == (405, "application/json")
@@ -190,7 +197,7 @@ def test_an_unsupported_method_is_405_with_those_that_are(client: httpx.Client, 
 
 def test_without_a_key_everything_described_as_keyed_is_401(client: httpx.Client, document: dict[str, Any]) -> None:
     for method, path in OPERATIONS:
-        url, keyed = path.replace("{model}", "auto"), path.startswith(("/v1/", "/admin/"))
+        url, keyed = filled(path), path.startswith(("/v1/", "/admin/"))
         assert ("security" in document["paths"][path][method.lower()]) is keyed
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic eDp5"}, {"x-api-key": "é"}):
             raw = {name: value.encode("latin-1") for name, value in headers.items()}
