@@ -78,7 +78,7 @@ class Way:
 def open_ways(names: Sequence[str], folder: Path) -> Iterator[list[Way]]:
     """The mock upstream and what the ways so named need. Raises NotUpError."""
     with ExitStack() as held:
-        upstream = held.enter_context(_mock(folder))
+        upstream = held.enter_context(mock(folder))
         opened: list[Way] = []
         gateway: Server | None = None
         for name in names:
@@ -106,7 +106,7 @@ def stages(way: Way) -> Counter[str]:
 
 
 @contextmanager
-def _mock(folder: Path) -> Iterator[Server]:
+def mock(folder: Path) -> Iterator[Server]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -119,7 +119,7 @@ def _mock(folder: Path) -> Iterator[Server]:
 @contextmanager
 def _gateway(upstream: Server, folder: Path) -> Iterator[Server]:
     config, port = folder / "experts.yaml", free_port()
-    config.write_text(_experts(upstream.url), "utf-8")
+    config.write_text(experts_json(upstream.url), "utf-8")
     command = [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config), "--port", str(port)]
     command += ["--state", str(folder / "state")]
     with serving(command, port, "/ready", folder / "gateway.log", environment=HERE) as server:
@@ -147,7 +147,7 @@ def _litellm(upstream: Server, folder: Path) -> Iterator[Server]:
         yield server
 
 
-def _experts(upstream: str) -> str:
+def experts_json(upstream: str) -> str:
     """An experts.yaml whose four experts are the mock upstream."""
     known = {"version": 1, "router": {"confidence_floor": 0.55, "fallback": EXPERT}}
     price = {"input": 0.02, "output": 0.1}
