@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from gateway.asgi import ASGIApp, Receive, Scope, Send, request_id
 from gateway.errors import GatewayError, InternalError, MethodError, NotFoundError, shape_of
 from gateway.generation import Generation
 from gateway.guard import Guard
+from gateway.ledger.writer import Ledger
 from gateway.metrics import Metrics
 from gateway.openapi import described
 from gateway.recent import Recent
@@ -65,8 +67,8 @@ def create_app(
     """
     workers = _workers(settings, router) if workers is None else workers
     metrics, link, telemetry = Metrics(), Link(settings.state), tracing.from_environment()
-    recent = Recent()
-    observers = (recent.observe,)
+    recent, ledger = Recent(), _ledger(settings, metrics, rolls_up=share[0] == 0)
+    observers = (recent.observe, *([ledger.observe] if ledger else ()))
     first = Generation(settings, router, metrics, workers, link, share, telemetry=telemetry, observers=observers)
 
     @asynccontextmanager
@@ -78,6 +80,8 @@ def create_app(
             await first.start()
             if on_ready:
                 on_ready(first.state)
+            if ledger:
+                ledger.start()
             app.state.starting = None
             async with metrics.process.looking():
                 yield
@@ -86,6 +90,8 @@ def create_app(
             raise
         finally:
             await app.state.reloader.close()
+            if ledger:
+                await asyncio.to_thread(ledger.close)
             await link.close()
             await asyncio.gather(*(worker.stop() for worker in workers.values()))
             if telemetry is not None:
@@ -141,6 +147,13 @@ def create_app(
 def _workers(settings: Settings, router: Router) -> dict[str, Worker]:
     wanted = {expert.upstream.embedded for expert in router.file.experts.values()} - {None}
     return {"smollm2": embedded_worker(settings.state)} if wanted else {}
+
+
+def _ledger(settings: Settings, metrics: Metrics, rolls_up: bool) -> Ledger | None:
+    if settings.ledger is None:
+        return None
+    keep = timedelta(seconds=settings.ledger_keep) if settings.ledger_keep is not None and rolls_up else None
+    return Ledger(settings.ledger, metrics.ledger, settings.ledger_prompts, keep)
 
 
 def _answer(request: Request, error: GatewayError) -> Response:

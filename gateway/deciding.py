@@ -143,18 +143,22 @@ class Decider:
         decided = await self._decided(query)
         return replace(decided, seconds=self._clock() - started)
 
-    async def decide_for(self, request: ModelRequest, overrides: Overrides) -> Decision:
-        """Who answers a request, among the experts that serve its endpoint. Raises as `decide` does, naming fields as the request
-        does."""
+    async def decide_for(
+        self, request: ModelRequest, overrides: Overrides, exchange: Exchange | None = None
+    ) -> Decision:
+        """Who answers a request, among the experts that serve its endpoint; `exchange` remembers what was asked. Raises as `decide`
+        does, naming fields as the request does."""
         try:
-            return await self._decide_for(request, overrides)
+            return await self._decide_for(request, overrides, exchange)
         except BadRequestError as error:
             error.param = request.names.get(error.param or "", error.param)
             raise
 
-    async def _decide_for(self, request: ModelRequest, overrides: Overrides) -> Decision:
+    async def _decide_for(self, request: ModelRequest, overrides: Overrides, exchange: Exchange | None) -> Decision:
         unable = self._serves.unable(request)
         query = replace(request.query(overrides), endpoint=request.endpoint, unable=unable)
+        if exchange is not None:
+            exchange.query = query
         if request.interchangeable or self.router.resolve(query.requested_model) not in POLICIES:
             return await self.decide(query)
         able = [expert for expert in self.router.file.experts if expert not in unable]

@@ -14,6 +14,7 @@ from gateway.costmetrics import CostMetrics
 from gateway.exchange import Exchange, Outcome, Phase
 from gateway.exposition import NONE, Exposition, Roll
 from gateway.families import Families
+from gateway.ledger.metrics import LedgerMetrics
 from gateway.processmetrics import ProcessMetrics
 from gateway.replica import Replica, State
 from gateway.workermetrics import WorkerMetrics
@@ -44,6 +45,7 @@ class Metrics(Families):
         self.workers = WorkerMetrics(self.registry)
         self.costs = CostMetrics(self.registry, self._of)
         self.process = ProcessMetrics(self.registry)
+        self.ledger = LedgerMetrics(self.registry)
         self.build_info.labels(__version__).set(1)
         for kind in LIMITED:
             self.rate_limited.labels(kind)
@@ -102,6 +104,7 @@ class Metrics(Families):
         for expert, mismatched in self._served.mismatched().items() if self._served else ():
             self.mismatch.labels(expert).set(mismatched)
         self.workers.refresh()
+        self.ledger.refresh()
         self.process.refresh()
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:

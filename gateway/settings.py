@@ -22,6 +22,9 @@ class Settings:
     Where `uds` is set it is listened on in place of `host` and `port`; `uds_mode` is the mode of its file. `max_connections` is
     of each process, and None is as many as it may have files open for. On a signal to end, it listens for `drain_delay` more;
     what is then in flight has `drain_seconds`.
+
+    `ledger` is the URL of the database that requests are written into, None where they are not; it may hold a password. Rows are
+    kept for `ledger_keep`, None for ever, and prompts are kept in them with `ledger_prompts` alone.
     """
 
     config: Path = Path("experts.yaml")
@@ -46,6 +49,9 @@ class Settings:
     health_interval: float = 5.0
     client_seconds: float = 60.0  # a client that takes nothing for so long is gone, whatever its connection says
     state: Path = Path(".moe-gateway")
+    ledger: str | None = field(default=None, repr=False)
+    ledger_keep: float | None = None
+    ledger_prompts: bool = False
 
 
 def keys_from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from gateway import __version__
 from gateway.commands.crewscreen import styled
 from gateway.commands.launchedcrew import launched
 from gateway.commands.shared import DEFAULT_CONFIG, Config, State, read_config, state_folder, warn
-from gateway.console import fail, out, shown_progress
+from gateway.console import err, fail, out, shown_progress
 from gateway.errors import SettingsError
 from gateway.settings import (
     KIB,
@@ -32,6 +33,7 @@ from gateway.workers.protocol import WorkerState
 from router.experts import Expert, ExpertsFile
 
 CALLED_WRONGLY = 2
+LEDGER = "ledger.db"
 
 
 def _option(name: str, help_text: str, **bounds: Any) -> Any:
@@ -69,6 +71,16 @@ def serve(
     drain_seconds: Annotated[
         float, _option("--drain-seconds", "Seconds that requests in flight have to end after that.", min=0)
     ] = 30,
+    ledger: Annotated[
+        str | None,
+        _option(
+            "--ledger", "Database of what was used: sqlite:///FILE, postgresql://…, none. [default: a file in --state]"
+        ),
+    ] = None,
+    ledger_keep: Annotated[
+        str, _option("--ledger-keep", "How long its rows are kept, such as 90d, or forever; totals of days always are.")
+    ] = "90d",
+    ledger_prompts: Annotated[bool, _option("--ledger-prompts", "Write prompts into the ledger, too.")] = False,
 ) -> None:
     """Start the gateway.
 
@@ -96,11 +108,16 @@ def serve(
         drain_delay=drain_delay,
         drain_seconds=drain_seconds,
         state=state_folder(config, state),
+        ledger=_ledger(ledger, state_folder(config, state)),
+        ledger_keep=_keep(ledger_keep),
+        ledger_prompts=ledger_prompts,
     )
     check_exposure(settings)
     _check_tls(settings)
     file = read_config(config)
     warn(file)
+    if settings.ledger and ledger_prompts:
+        err.print("warning: prompts are written into the ledger (--ledger-prompts)", style="yellow", highlight=False)
     _serve(settings, file, with_workers)
 
 
@@ -148,6 +165,25 @@ def _mode(written: str) -> int:
     if not 0 <= mode <= 0o777:
         fail(f"--uds-mode: {written!r} is no mode such as 660", CALLED_WRONGLY)
     return mode
+
+
+def _ledger(url: str | None, state: Path) -> str | None:
+    from gateway.ledger import urls
+
+    if url == "none":
+        return None
+    url = url or urls.in_file((state / LEDGER).resolve())
+    urls.check(url)
+    return url
+
+
+def _keep(written: str) -> float | None:
+    if written == "forever":
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})(h|d|w)", written, re.ASCII)
+    if match is None:
+        fail(f"--ledger-keep: {written!r} is neither forever nor a time such as 90d, 12h or 52w", CALLED_WRONGLY)
+    return int(match[1]) * {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}[match[2]]
 
 
 def _check_tls(settings: Settings) -> None:

@@ -110,7 +110,7 @@ class Carried:
         parse = self._kind.parse
         request = await asyncio.to_thread(parse, body) if len(body) > LARGE_BODY_BYTES else parse(body)
         exchange.stream = request.stream
-        exchange.decision = await state.decider.decide_for(request, overrides)
+        exchange.decision = await state.decider.decide_for(request, overrides, exchange)
         exchange.decided = time.perf_counter()
         names = HEADERS_UP if exchange.trace else HEADERS_UP + TRACE_HEADERS_UP
         ask = Ask(request, _headers_up(headers, names), _session(headers))
