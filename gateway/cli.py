@@ -20,6 +20,7 @@ from gateway.commands import (
     serve,
     top,
     train,
+    usage,
     workers,
 )
 from gateway.console import fail, out
@@ -39,6 +40,7 @@ for command in (
     corpus.corpus,
     compare.compare,
     top.top,
+    usage.usage,
 ):
     app.command()(command)
 app.add_typer(catalog.catalog, name="catalog")

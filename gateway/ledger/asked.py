@@ -28,9 +28,8 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 MOST_NAMED = 100  # experts or keys to keep to
 SHOWN = 40  # characters of what is wrong
 DEFAULTS = {"by": "expert", "since": "7d", "until": "now", "tz": "UTC"}
-EVER, AHEAD = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
-OPEN = {"since": ("all", EVER), "until": ("now", AHEAD)}
-WHEN = "a time ago such as 7d, 24h or 30m, a day such as 2026-11-30, a time such as 2026-11-30T12:00"
+EVER = datetime(1970, 1, 2, tzinfo=UTC)
+WHEN = "a time ago such as 7d, 24h or 30m, a day such as 2026-11-30, or a time such as 2026-11-30T12:00"
 
 
 class AskedError(LedgerError):
@@ -43,12 +42,12 @@ class AskedError(LedgerError):
 
 @dataclass(frozen=True)
 class Asked:
-    """Requests that ended from `since` on and before `until`. Days and hours are those of `zone`; no name in `experts` or `keys`
-    is every one."""
+    """Requests that ended from `since` on and before `until`, where that is not None. Days and hours are those of `zone`; no name
+    in `experts` or `keys` is every one."""
 
     by: tuple[str, ...]
     since: datetime
-    until: datetime
+    until: datetime | None = None
     zone: tzinfo = UTC
     experts: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
@@ -60,10 +59,10 @@ def read_asked(
     """What was asked in `words`: by, since, until, tz; DEFAULTS stand for those that are not there. Raises AskedError."""
     said, now = {**DEFAULTS, **words}, now or datetime.now(UTC)
     zone = _zone(said["tz"])
-    since, until = _when("since", said["since"], zone, now), _when("until", said["until"], zone, now)
-    # Clocks of several machines differ: what another one wrote a moment ago may lie ahead.
-    until = min(until, now + timedelta(days=1))
-    if since >= until:
+    since = EVER if said["since"] == "all" else _when("since", said["since"], zone, now)
+    # Now is an open end: clocks of several machines differ, and what another one wrote may lie ahead.
+    until = None if said["until"] == "now" else _when("until", said["until"], zone, now)
+    if since >= (until or now):
         raise AskedError("since", "since is not before until")
     return Asked(_groups(said["by"]), since, until, zone, _names("expert", experts), _names("key", keys))
 
@@ -82,8 +81,6 @@ def _groups(said: str) -> tuple[str, ...]:
 
 def _when(param: str, said: str, zone: tzinfo, now: datetime) -> datetime:
     """In UTC."""
-    if said == OPEN[param][0]:
-        return OPEN[param][1]
     try:
         if ago := re.fullmatch(r"(\d{1,6})([mhdw])", said, re.ASCII):
             return max(EVER, now - timedelta(**{UNITS[ago[2]]: int(ago[1])}))
@@ -92,7 +89,7 @@ def _when(param: str, said: str, zone: tzinfo, now: datetime) -> datetime:
             return max(EVER, (told if told.tzinfo else told.replace(tzinfo=zone)).astimezone(UTC))
     except (ValueError, OverflowError):
         pass
-    raise AskedError(param, f"{param} is not {said[:SHOWN]!r}; write {WHEN}, or {OPEN[param][0]}")
+    raise AskedError(param, f"{param} is not {said[:SHOWN]!r}; write {WHEN}")
 
 
 def _zone(said: str) -> tzinfo:

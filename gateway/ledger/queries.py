@@ -64,11 +64,12 @@ def _rows(asked: Asked, dialect: str) -> Select[Any]:
         "compared": case((c.baseline_usd.is_(None), 0), else_=1),
         "compared_usd": case((c.baseline_usd.is_(None), 0.0), else_=paid),
     }
+    before = [c.at < asked.until] if asked.until else []
     named = [
         _time_of(name, asked, dialect) if name in TIMES else cast(c[GROUPS[name] or ""], Text) for name in asked.by
     ]
     values = [counted[name] if name in counted else func.coalesce(c[name], _nothing(name)) for name in COUNTED]
-    return _labelled(asked, named, values).where(c.at >= asked.since, c.at < asked.until, *_whose(requests, asked))
+    return _labelled(asked, named, values).where(c.at >= asked.since, *before, *_whose(requests, asked))
 
 
 def _rolled(asked: Asked, dialect: str) -> Select[Any]:
@@ -82,8 +83,9 @@ def _rolled(asked: Asked, dialect: str) -> Select[Any]:
             named.append(func.substr(day, 1, LENGTHS[name]))
         else:
             named.append(func.nullif(c[column], "") if column in c else literal(ROLLED_UP))
-    began = c.day >= _first_day(asked.since), c.day < _first_day(asked.until)
-    return _labelled(asked, named, [c[name] for name in COUNTED]).where(*began, *_whose(daily, asked))
+    before = [c.day < _first_day(asked.until)] if asked.until else []
+    values = [c[name] for name in COUNTED]
+    return _labelled(asked, named, values).where(c.day >= _first_day(asked.since), *before, *_whose(daily, asked))
 
 
 def _labelled(asked: Asked, named: Sequence[ColumnElement[Any]], values: Sequence[ColumnElement[Any]]) -> Select[Any]:
@@ -143,7 +145,8 @@ def _offsets(asked: Asked) -> list[tuple[datetime, int]]:
     """From when on the zone is how many seconds before UTC, the latest first."""
     known: list[tuple[datetime, int]] = []
     day, moment = timedelta(days=1), asked.since
-    while moment < asked.until:
+    end = datetime.now(UTC) + day
+    while moment < min(asked.until or end, end):
         if not known or _offset(moment, asked.zone) != known[-1][1]:
             known.append((_change(moment - day, moment, asked.zone) if known else moment, _offset(moment, asked.zone)))
         moment += day

@@ -21,7 +21,11 @@ STEPS = 20_000  # of SQLite's machine between looks at the clock: some milliseco
 
 
 class UnreadableError(LedgerError):
-    """Not now; it may be there again later."""
+    """Not now; it may be there again later. `told` is what the database itself says, which may name its address."""
+
+    def __init__(self, message: str, told: str = "") -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class Reader:
@@ -55,7 +59,8 @@ class Reader:
                 return work(connection)
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            raise UnreadableError(f"the ledger cannot be read: {type(cause).__name__}") from None
+            told = str(cause).partition("\n")[0]
+            raise UnreadableError(f"the ledger cannot be read: {type(cause).__name__}", told) from None
 
     def _limit(self, connection: Connection) -> None:
         if self._seconds is None:

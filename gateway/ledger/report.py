@@ -83,7 +83,7 @@ class Report:
             "object": "usage",
             "by": list(by),
             "since": self.asked.since.astimezone(self.asked.zone).isoformat(),
-            "until": self.asked.until.astimezone(self.asked.zone).isoformat(),
+            "until": self.asked.until.astimezone(self.asked.zone).isoformat() if self.asked.until else None,
             "tz": str(self.asked.zone),
             "rows": [{"group": dict(zip(by, row.names, strict=True)), **row.described()} for row in self.rows],
             "total": self.total.described(),
