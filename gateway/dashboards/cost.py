@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from gateway.dashboards.frame import DOMAIN as DOMAINS
 from gateway.dashboards.frame import EXPERT as EXPERTS
-from gateway.dashboards.frame import frame, numbered, section
+from gateway.dashboards.frame import frame, numbered, runbook, section
 from gateway.dashboards.money import saved, spent
 from gateway.dashboards.panels import (
     COUNT,
@@ -21,7 +21,7 @@ from gateway.dashboards.panels import (
     stacked,
     tile,
 )
-from gateway.dashboards.promql import BOTH, DAY, EXPERT, HOUR, RATE, growth, or_zero, rate, share
+from gateway.dashboards.promql import BOTH, DAY, EXPERT, HOUR, RATE, events, fraction, growth, or_zero, rate, share
 
 TODAY, MONTH = "now/d", "now/M"
 
@@ -43,7 +43,7 @@ def cost() -> Dashboard:
 
 
 def _tiles() -> list[Panel]:
-    answered = growth("moe_requests_total", f'{EXPERT}, expert!="none", code=~"2.."')
+    answered = events("moe_requests_total", f'{EXPERT}, expert!="none", code=~"2.."')
     return [
         tile(
             "Spent in this time",
@@ -80,9 +80,9 @@ def _tiles() -> list[Panel]:
         tile(
             "Without a price",
             "Answers whose cost is not known: no price in experts.yaml, or the server told no usage. Normal is none; "
-            "moe-gateway check names the experts.",
+            "moe-gateway check names the experts." + runbook("UnpricedTraffic"),
             COUNT,
-            Query(or_zero(growth("moe_unpriced_requests_total", EXPERT))),
+            Query(or_zero(events("moe_unpriced_requests_total", EXPERT))),
         ).thresholds(limits((1, "orange"))),
     ]
 
@@ -99,8 +99,8 @@ def _spending() -> list[Panel]:
     return [
         stacked(
             "Pace by expert",
-            "USD by the hour, tokens and GPUs. A step without more traffic is another price or another mix; CostSpike says what "
-            "to do.",
+            "USD by the hour, tokens and GPUs. A step without more traffic is another price or another mix."
+            + runbook("CostSpike"),
             USD_PER_HOUR,
             Query(f"{HOUR} * {spent(by='expert', over=RATE, of='rate')}", "{{expert}}"),
         ),
@@ -137,8 +137,8 @@ def _spending() -> list[Panel]:
         ),
         lines(
             "Cost of a million tokens",
-            "USD for a million tokens in and out, by expert, everything paid. For GPUs by the hour it falls with load: compare it "
-            "with a provider's price.",
+            "USD for a million tokens read or written, by expert, everything paid. For GPUs by the hour it falls with load: "
+            "compare it with a provider's price.",
             USD,
             Query(
                 f"1e6 * {spent(by='expert', over=RATE, of='rate')}"
@@ -146,10 +146,10 @@ def _spending() -> list[Panel]:
                 "{{expert}}",
             ),
         ),
-    ]  # fmt: skip
+    ]
 
 
-_COUNTED = f'{EXPERT}, kind=~"input|output"'  # the other kinds are parts of these
+_COUNTED = f'{EXPERT}, kind!="reasoning"'  # a part of output
 
 
 def _savings() -> list[Panel]:
@@ -177,8 +177,10 @@ def _savings() -> list[Panel]:
             "Share of answered requests that a baseline could be compared with. What stand-ins answered, and what has no price, "
             "is not: a saving over a small share says little.",
             SHARE,
-            Query(f"{growth('moe_compared_requests_total', by='baseline')} / on () group_left () "
-                  f"({growth('moe_comparable_requests_total')} > 0)", "{{baseline}}"),
+            Query(
+                fraction(events("moe_compared_requests_total", by="baseline"), events("moe_comparable_requests_total")),
+                "{{baseline}}",
+            ),
         ).max(1),
         lines(
             "Saving over time, net",
@@ -191,10 +193,13 @@ def _savings() -> list[Panel]:
             "USD by the hour: each baseline, and what is paid here in all.",
             USD_PER_HOUR,
             Query(f"{HOUR} * {rate('moe_baseline_cost_usd_total', by='baseline')}", "at {{baseline}}"),
-            Query(f"{HOUR} * ({or_zero(spent('', over=RATE, of='rate'))}"
-                  f" + {or_zero(rate('moe_routing_cost_usd_total'))})", "here"),
+            Query(
+                f"{HOUR} * ({or_zero(spent('', over=RATE, of='rate'))}"
+                f" + {or_zero(rate('moe_routing_cost_usd_total'))})",
+                "here",
+            ),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _capacity() -> list[Panel]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from gateway.dashboards.frame import EXPERT as EXPERTS
-from gateway.dashboards.frame import frame, numbered, section
+from gateway.dashboards.frame import frame, numbered, runbook, section
 from gateway.dashboards.panels import (
     COUNT,
     REQUESTS,
@@ -22,7 +22,7 @@ from gateway.dashboards.panels import (
     timeline,
     trend,
 )
-from gateway.dashboards.promql import EXPERT, HOUR, RATE, events, growth, quantile, rate, series
+from gateway.dashboards.promql import EXPERT, HOUR, RATE, WHOLE, events, growth, quantile, rate, series
 
 ASLEEP = f'{EXPERT}, state="asleep"'
 UP = f"max by (expert, replica) ({series('moe_replica_up', EXPERT)})"
@@ -46,20 +46,33 @@ def _all() -> list[Panel]:
         rows(
             "Experts",
             "One row an expert, as it is now; fallbacks and ejections are of all the time shown. Zero replicas up: its fallbacks "
-            "answer, and ExpertDown says what to do.",
+            "answer." + runbook("ExpertDown"),
             [by],
             [
-                Column("Up", f"sum by ({by}) ({UP})", COUNT, ((1, "green"),)),
+                Column("Up", f"sum by ({by}) ({UP})", COUNT, ((1, "green"),), "red"),
                 Column("Replicas", f"count by ({by}) ({UP})", COUNT),
                 Column("In flight", f"sum by ({by}) ({series('moe_requests_in_flight', EXPERT)})", COUNT),
-                Column("Queued", f"sum by ({by}) ({series('moe_requests_queued', EXPERT)})", COUNT, ((1, "orange"), (20, "red"))),
+                Column(
+                    "Queued",
+                    f"sum by ({by}) ({series('moe_requests_queued', EXPERT)})",
+                    COUNT,
+                    ((1, "orange"), (20, "red")),
+                ),
                 Column("Requests", rate("moe_requests_total", EXPERT, by), REQUESTS),
-                Column("First token p95", quantile(0.95, "moe_time_to_first_token_seconds", EXPERT, by), SECONDS,
-                       ((1.0, "orange"), (2.5, "red"))),
+                Column(
+                    "First token p95",
+                    quantile(0.95, "moe_time_to_first_token_seconds", EXPERT, by),
+                    SECONDS,
+                    ((1.0, "orange"), (2.5, "red")),
+                ),
                 Column("Output", rate("moe_tokens_total", f'{EXPERT}, kind="output"', by), TOKENS),
                 Column("Ejections", events("moe_replica_ejections_total", EXPERT, by), COUNT, ((1, "orange"),)),
-                Column("Not as the file says", f"max by ({by}) ({series('moe_expert_mismatch', EXPERT)})", "bool_yes_no",
-                       ((1, "red"),)),
+                Column(
+                    "Not as the file says",
+                    f"max by ({by}) ({series('moe_expert_mismatch', EXPERT)})",
+                    "bool_yes_no",
+                    ((1, "red"),),
+                ),
             ],
         ),
         rows(
@@ -68,14 +81,27 @@ def _all() -> list[Panel]:
             "siblings is a machine to look at.",
             [by, "replica"],
             [
-                Column("Up", UP, "bool_yes_no", ((1, "green"),)),
-                Column("Tries", growth("moe_upstream_attempts_total", EXPERT, f"{by}, replica"), COUNT),
-                Column("Failed", growth("moe_upstream_attempts_total", f'{EXPERT}, outcome!~"ok|client_error|cancelled"',
-                                        f"{by}, replica"), COUNT, ((1, "orange"),)),
-                Column("Ejections", events("moe_replica_ejections_total", EXPERT, f"{by}, replica"), COUNT, ((1, "orange"),)),
+                Column("Up", UP, "bool_yes_no", ((1, "green"),), "red"),
+                Column("Tries", events("moe_upstream_attempts_total", EXPERT, f"{by}, replica"), COUNT),
+                Column(
+                    "Failed",
+                    events(
+                        "moe_upstream_attempts_total",
+                        f'{EXPERT}, outcome!~"ok|client_error|cancelled"',
+                        f"{by}, replica",
+                    ),
+                    COUNT,
+                    ((1, "orange"),),
+                ),
+                Column(
+                    "Ejections",
+                    events("moe_replica_ejections_total", EXPERT, f"{by}, replica"),
+                    COUNT,
+                    ((1, "orange"),),
+                ),
             ],
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _each() -> list[Panel]:
@@ -104,14 +130,14 @@ def _load() -> list[Panel]:
         lines(
             "$expert: load",
             "Requests that it holds and that wait for it. A queue that stays is an expert too small for its traffic: another "
-            "replica, or a larger max_in_flight if its server has room.",
+            "replica, or a larger max_in_flight if its server has room." + runbook("QueueSaturated"),
             COUNT,
             Query(f"sum({series('moe_requests_in_flight', EXPERT)})", "in flight"),
             Query(f"sum({series('moe_requests_queued', EXPERT)})", "queued"),
         ),
         lines(
             "$expert: wait in the queue",
-            "Of those that had to wait. Those that were refused got no place in time, and are shown by the second.",
+            "How long requests waited, of those that had to. Those that got no place in time are with what was taken out, below.",
             SECONDS,
             Query(quantile(0.5, "moe_queue_seconds", EXPERT), "p50"),
             Query(quantile(0.95, "moe_queue_seconds", EXPERT), "p95"),
@@ -123,7 +149,8 @@ def _speed() -> list[Panel]:
     return [
         lines(
             "$expert: tokens",
-            "Tokens by the second, as its servers count them. Cached input is a part of input, reasoning a part of output.",
+            "Tokens by the second, as its servers count them. Input is what was read anew, cached_input what its "
+            "prefix cache had; reasoning is a part of output.",
             TOKENS,
             Query(rate("moe_tokens_total", EXPERT, "kind"), "{{kind}}"),
         ),
@@ -146,11 +173,13 @@ def _worker() -> list[Panel]:
         lines(
             "$expert: key-value cache of its workers",
             "How full each vLLM's cache is, by its own count, and which share of prompts it had there already. Above 95 % "
-            "requests wait or begin anew.",
+            "requests wait or begin anew. Nothing is shown of servers that Prometheus does not ask."
+            + runbook("WorkerCacheFull"),
             SHARE,
             Query(f"max by (instance) ({cache})", "{{instance}} full"),
             Query(f"{hits} / ({asked} > 0)", "prompt tokens found"),
-        ).thresholds(limits((0.95, "red"))),
+            limit=0.95,
+        ),
         lines(
             "$expert: inside its workers",
             "Requests that each vLLM computes and that wait in it, by its own count. Many waiting while others have none: "
@@ -167,13 +196,15 @@ def _mishaps() -> list[Panel]:
     return [
         lines(
             "$expert: fallbacks",
-            "Requests that others had to answer in its place, and why. Normal is none; a storm of them overloads the others.",
+            "Requests that others had to answer in its place, and why. Normal is none; a storm of them overloads the others."
+            + runbook("FallbackStorm"),
             COUNT,
             Query(left, "to {{to_expert}}: {{reason}}"),
         ),
         lines(
             "$expert: taken out and refused",
-            "Replicas that were ejected, by cause, and requests that got no place in the queue.",
+            "Replicas that were ejected, by cause, and requests that got no place in the queue. Normal is none of both."
+            + runbook("ReplicaFlapping"),
             COUNT,
             Query(events("moe_replica_ejections_total", EXPERT, "replica, cause", RATE), "{{replica}}: {{cause}}"),
             Query(events("moe_queue_refused_total", EXPERT, "reason", RATE), "refused: {{reason}}"),
@@ -200,13 +231,15 @@ def _sleep() -> list[Panel]:
             "$expert: waking takes (p95)",
             "From the order to wake until it can answer, in all of the time shown. Those who wake it wait so long.",
             SECONDS,
-            Query(quantile(0.95, "moe_worker_wake_seconds", EXPERT, over="$__range")),
+            Query(quantile(0.95, "moe_worker_wake_seconds", EXPERT, over=WHOLE)),
         ).span(6),
         trend(
             "$expert: restarts of workers",
             "Launched workers that died and were started again, in all of the time shown. Normal is none; the worker's log "
-            "says why: moe-gateway workers logs.",
+            "says why: moe-gateway workers logs." + runbook("WorkerRestarts"),
             COUNT,
-            Query(growth("moe_worker_restarts_total", EXPERT)),
-        ).span(6).thresholds(limits((1, "orange"), (5, "red"))),
-    ]  # fmt: skip
+            Query(events("moe_worker_restarts_total", EXPERT)),
+        )
+        .span(6)
+        .thresholds(limits((1, "orange"), (5, "red"))),
+    ]

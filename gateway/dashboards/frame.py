@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from gateway.dashboards.panels import SOURCE, Panel
 
 TAG = "moe-gateway"
+RUNBOOKS = "docs/runbooks"
 EXPERT = ("expert", "Expert", "label_values(moe_requests_in_flight, expert)")
 DOMAIN = ("domain", "Domain", "label_values(moe_routing_decisions_total, domain)")
 INSTANCE = ("instance", "Gateway", "label_values(moe_build_info, instance)")
@@ -57,6 +58,11 @@ def frame(name: str, title: str, description: str, variables: Sequence[tuple[str
     for variable in variables:
         made.with_variable(_labels(*variable))
     return made.with_variable(_step())
+
+
+def runbook(alert: str) -> str:
+    """Where it stands what to do, for the end of a description: a path in the repository, as dashboards know no address of it."""
+    return f" {RUNBOOKS}/{alert}.md says what to do."
 
 
 def section(made: dashboard.Dashboard, title: str, panels: Sequence[Panel], repeat: str = "") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from gateway.dashboards.frame import INSTANCE as INSTANCES
-from gateway.dashboards.frame import frame, numbered, section
+from gateway.dashboards.frame import frame, numbered, runbook, section
 from gateway.dashboards.panels import (
     BYTES,
     COUNT,
@@ -43,22 +43,22 @@ def _tiles() -> list[Panel]:
     return [
         trend(
             "Gateways up",
-            "Gateways that Prometheus reaches. Fewer than you started: look at the log of the missing one; GatewayDown says what "
-            "to do.",
+            "Gateways that Prometheus reaches. Fewer than you started: look at the log of the missing one."
+            + runbook("GatewayDown"),
             COUNT,
-            Query(f"count({series('moe_build_info', INSTANCE)})"),
+            Query(or_zero(f"count({series('moe_build_info', INSTANCE)})")),
         ),
         trend(
             "Overhead (p95)",
             "Time that the gateway itself added to 19 of 20 requests, waiting for experts left out. Normal is some milliseconds; "
-            "above 100 ms it wants for processor time: start more processes.",
+            "above 100 ms it wants for processor time: start more processes." + runbook("GatewaySlow"),
             SECONDS,
             Query(quantile(0.95, "moe_gateway_overhead_seconds", INSTANCE)),
         ).thresholds(limits((0.025, "orange"), (0.1, "red"))),
         trend(
             "Event loop late (p99)",
             "How late the event loop comes to what is due. Above 50 ms every stream stutters: something blocks it, or the "
-            "processor is full.",
+            "processor is full." + runbook("EventLoopLags"),
             SECONDS,
             Query(quantile(0.99, "moe_event_loop_lag_seconds", INSTANCE)),
         ).thresholds(limits((0.05, "orange"), (0.25, "red"))),
@@ -98,8 +98,12 @@ def _time() -> list[Panel]:
             "Overhead",
             "Time that the gateway itself added, waiting for experts left out.",
             SECONDS,
-            *(Query(quantile(part, "moe_gateway_overhead_seconds", INSTANCE), f"p{part * 100:.0f}") for part in (0.5, 0.95, 0.99)),
-        ).thresholds(limits((0.1, "red"))),
+            *(
+                Query(quantile(part, "moe_gateway_overhead_seconds", INSTANCE), f"p{part * 100:.0f}")
+                for part in (0.5, 0.95, 0.99)
+            ),
+            limit=0.1,
+        ),
         lines(
             "Overhead by endpoint (p95)",
             "The same by what was asked. Long prompts take longer to read and to classify.",
@@ -110,7 +114,10 @@ def _time() -> list[Panel]:
             "Event loop",
             "How late it comes to what is due. It is the first to tell that processor time is short.",
             SECONDS,
-            *(Query(quantile(part, "moe_event_loop_lag_seconds", INSTANCE), f"p{part * 100:.0f}") for part in (0.5, 0.99)),
+            *(
+                Query(quantile(part, "moe_event_loop_lag_seconds", INSTANCE), f"p{part * 100:.0f}")
+                for part in (0.5, 0.99)
+            ),
         ),
         stacked(
             "Requests by endpoint",
@@ -118,7 +125,7 @@ def _time() -> list[Panel]:
             REQUESTS,
             Query(rate("moe_requests_total", INSTANCE, "endpoint"), "{{endpoint}}"),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _processes() -> list[Panel]:
@@ -131,7 +138,8 @@ def _processes() -> list[Panel]:
         ).span(8),
         lines(
             "Resident memory",
-            "Of all processes of each gateway. Memory that only grows is a leak: tell us, with a day of this panel.",
+            "Of all processes of each gateway. Memory that only grows for days is a leak."
+            + runbook("GatewayMemoryGrows"),
             BYTES,
             Query(f"sum by (instance) ({series('moe_process_resident_memory_bytes', INSTANCE)})", "{{instance}}"),
         ).span(8),
@@ -149,15 +157,15 @@ def _drops() -> list[Panel]:
     return [
         lines(
             "Requests refused",
-            "Requests that got no place in an expert's queue, and calls over a limit. Normal is none; QueueSaturated says what "
-            "to do.",
+            "Requests that got no place in an expert's queue, and calls over a limit. Normal is none."
+            + runbook("QueueSaturated"),
             COUNT,
             Query(events("moe_queue_refused_total", INSTANCE, "expert, reason", RATE), "{{expert}}: {{reason}}"),
             Query(events("moe_rate_limited_total", INSTANCE, "kind", RATE), "limit: {{kind}}"),
         ),
         lines(
             "Connections refused",
-            "Clients that were turned away before they asked, and why.",
+            "Clients that were turned away before they asked, and why. Normal is none." + runbook("ConnectionsRefused"),
             COUNT,
             Query(events("moe_connections_refused_total", INSTANCE, "reason", RATE), "{{reason}}"),
         ),
@@ -168,11 +176,12 @@ def _ledger() -> list[Panel]:
     return [
         lines(
             "Ledger behind",
-            "Age of the oldest row that is not written yet. Normal is below a second; if it grows the database is slow or away: "
-            "LedgerBehind says what to do.",
+            "Age of the oldest row that is not written yet. Normal is below a second; if it grows the database is slow or away."
+            + runbook("LedgerBehind"),
             SECONDS,
             Query(f"max by (instance) ({series('moe_ledger_lag_seconds', INSTANCE)})", "{{instance}}"),
-        ).span(8).thresholds(limits((60, "red"))),
+            limit=60,
+        ).span(8),
         lines(
             "Ledger queue",
             "Rows that wait to be written. When the queue is full rows are dropped, requests never wait.",
@@ -181,12 +190,13 @@ def _ledger() -> list[Panel]:
         ).span(8),
         lines(
             "Ledger rows",
-            "Rows written by the second, and rows dropped. Dropped rows are usage that no report will have.",
+            "Rows written by the second, and rows dropped. Dropped rows are usage that no report will have."
+            + runbook("LedgerDrops"),
             REQUESTS,
             Query(rate("moe_ledger_written_total", INSTANCE), "written"),
             Query(rate("moe_ledger_dropped_total", INSTANCE), "dropped"),
         ).span(8),
-    ]  # fmt: skip
+    ]
 
 
 def _runs() -> list[Panel]:
@@ -199,7 +209,7 @@ def _runs() -> list[Panel]:
         names(
             "experts.yaml",
             "The hash of the file that runs; moe-gateway check --json prints the hash of yours. More than one: gateways "
-            "differ, and ConfigDiffers says what to do.",
+            "differ." + runbook("ConfigDiffers"),
             Query(f"count by (hash) ({series('moe_config_info', INSTANCE)})", "{{hash}}"),
         ),
         names(
@@ -216,7 +226,7 @@ def _runs() -> list[Panel]:
         tile(
             "Reloads",
             "Tries to load another experts.yaml in all of the time shown. failed: the one before goes on, and the log says what is "
-            "wrong with the new one.",
+            "wrong with the new one." + runbook("ReloadFailed"),
             COUNT,
             Query(events("moe_config_reloads_total", INSTANCE, "outcome"), "{{outcome}}"),
         ).span(6),

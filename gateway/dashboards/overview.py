@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.models.dashboard import Dashboard
+from grafana_foundation_sdk.models.dashboard import Dashboard, DynamicConfigValue
 
 from gateway.dashboards.frame import EXPERT as EXPERTS
-from gateway.dashboards.frame import frame, numbered, section
+from gateway.dashboards.frame import frame, numbered, runbook, section
 from gateway.dashboards.money import saved, spent
 from gateway.dashboards.panels import (
     COUNT,
@@ -25,7 +25,19 @@ from gateway.dashboards.panels import (
     tile,
     trend,
 )
-from gateway.dashboards.promql import EXPERT, HOUR, events, growth, or_zero, quantile, rate, share, share_by
+from gateway.dashboards.promql import (
+    EXPERT,
+    HOUR,
+    RATE,
+    WHOLE,
+    events,
+    or_zero,
+    quantile,
+    rate,
+    series,
+    share,
+    share_by,
+)
 
 ERRORS = f'{EXPERT}, code=~"5.."'
 TODAY = "now/d"
@@ -38,7 +50,7 @@ def overview() -> Dashboard:
         "Whether answers come, how soon, from whom and at what cost. Start here, go on by the links at the top.",
         (EXPERTS,),
     )
-    section(made, "Now", _now())
+    section(made, "Now", [panel.span(3) for panel in _now()])
     section(made, "Requests", _requests())
     section(made, "By expert", _experts())
     return numbered(made)
@@ -57,9 +69,11 @@ def _now() -> list[Panel]:
         trend(
             "Failed",
             "Share of requests that got a 5xx from us. Normal is below 0.1 %. If it is more: Experts shows whose replicas are "
-            "down, the gateway's log has each failure with its request id.",
+            "down, the gateway's log has each failure with its request id." + runbook("AvailabilityBurnsFast"),
             SHARE,
-            Query(share(rate("moe_requests_total", ERRORS), requests)),
+            Query(
+                share(events("moe_requests_total", ERRORS, over=RATE), events("moe_requests_total", EXPERT, over=RATE))
+            ),
         ).thresholds(limits((0.001, "orange"), (0.01, "red"))),
         trend(
             "Answered within (p95)",
@@ -70,11 +84,25 @@ def _now() -> list[Panel]:
         ),
         trend(
             "First token within (p95)",
-            "19 of 20 streams began within this time, as their clients saw it. Our promise is 2.5 s. If it is more: Experts "
-            "shows which expert queues.",
+            "19 of 20 streams began within this time, as their clients saw it. The objective is 2.5 s; 10 s stands for "
+            "all that is longer. If it is more: Experts shows which expert queues." + runbook("FirstTokenBurnsFast"),
             SECONDS,
             Query(quantile(0.95, "moe_time_to_first_token_seconds", EXPERT)),
         ).thresholds(limits((1.0, "orange"), (2.5, "red"))),
+        trend(
+            "Experts down",
+            "Experts none of whose replicas may be asked; their fallbacks answer in their place. Normal is none."
+            + runbook("ExpertDown"),
+            COUNT,
+            Query(or_zero(f"count(max by (expert) ({series('moe_replica_up', EXPERT)}) == 0)")),
+        ).thresholds(limits((1, "red"), base="green")),
+        trend(
+            "Alerts firing",
+            "Alerts of deploy/prometheus that fire now, of everything. Which ones: Alertmanager, or ALERTS in Explore; each has "
+            "its page in docs/runbooks.",
+            COUNT,
+            Query(or_zero('count(ALERTS{alertstate="firing"})')),
+        ).thresholds(limits((1, "red"), base="green")),
         tile(
             "Spent today",
             "USD since midnight where you are: tokens at their prices and the hours of GPUs that are paid by the hour. Cost "
@@ -86,7 +114,7 @@ def _now() -> list[Panel]:
             "Saved today, net",
             "USD since midnight: what the same answers would have cost at each baseline, less what they cost here, GPUs and "
             "routing included. Below zero the baseline would have been cheaper. Of the whole gateway, whichever experts are "
-            "chosen.",
+            "chosen; nothing is shown while no baseline applies.",
             USD,
             Query(saved(), "{{baseline}}"),
         )
@@ -106,10 +134,10 @@ def _requests() -> list[Panel]:
         ),
         stacked(
             "Errors by status",
-            "Requests that ended with a 4xx or 5xx. 4xx are the callers' own; 429 and 503 say that experts are full; 502 and "
-            "504 that nobody could answer.",
-            REQUESTS,
-            Query(rate("moe_requests_total", f'{EXPERT}, code=~"[45].."', "code"), "{{code}}"),
+            "Requests that ended with a 4xx or 5xx; each point counts those of the interval before it. 4xx are the callers' own; "
+            "429 and 503 say that experts are full, 502 and 504 that nobody could answer.",
+            COUNT,
+            Query(events("moe_requests_total", f'{EXPERT}, code=~"[45].."', "code", RATE), "{{code}}"),
         ),
         lines(
             "Time to answer",
@@ -119,23 +147,25 @@ def _requests() -> list[Panel]:
         ),
         lines(
             "Time to first token",
-            "Of streams, as their clients saw it. A growing distance between p50 and p99 is a queue: see Experts.",
+            "Of streams, as their clients saw it; 10 s stands for all that is longer. A growing distance between p50 and p99 is a "
+            "queue: see Experts.",
             SECONDS,
             *_percentiles("moe_time_to_first_token_seconds"),
-        ).thresholds(limits((2.5, "red"))),
+            limit=2.5,
+        ),
         lines(
             "Streams that broke",
             "Streams that failed after they had begun: their status says 200 all the same. Normal is none; the log has the "
             "replica of each.",
             COUNT,
-            Query(events("moe_stream_errors_total", EXPERT, "expert, kind", "$__rate_interval"), "{{expert}} {{kind}}"),
+            Query(events("moe_stream_errors_total", EXPERT, "expert, kind", RATE), "{{expert}} {{kind}}"),
         ),
         lines(
             "Clients that left",
-            "Requests whose client went away before the answer was complete, by what we were doing. Many while waiting: "
-            "answers are slower than clients' time-outs.",
+            "Requests whose client went away before the answer was complete, by what we were doing, whichever expert it was. Many "
+            "while waiting: answers are slower than clients' time-outs.",
             COUNT,
-            Query(events("moe_client_disconnects_total", "", "phase", "$__rate_interval"), "{{phase}}"),
+            Query(events("moe_client_disconnects_total", "", "phase", RATE), "{{phase}}"),
         ),
     ]
 
@@ -144,9 +174,15 @@ def _percentiles(histogram: str) -> list[Query]:
     return [Query(quantile(part, histogram, EXPERT), f"p{part * 100:.0f}") for part in (0.5, 0.95, 0.99)]
 
 
+def _figures() -> DynamicConfigValue:
+    """The link from an expert's name to its figures."""
+    url = "/d/moe-experts?var-expert=${__value.raw}&${__url_time_range}"
+    return DynamicConfigValue("links", [{"title": "Its replicas, load and speed", "url": url}])
+
+
 def _experts() -> list[Panel]:
-    by, over = "expert", "$__range"
-    requests = growth("moe_requests_total", EXPERT, by)
+    by, over = "expert", WHOLE
+    requests = events("moe_requests_total", EXPERT, by)
     return [
         rows(
             "Experts in this time",
@@ -156,7 +192,7 @@ def _experts() -> list[Panel]:
                 Column("Requests", requests, COUNT),
                 Column(
                     "Failed",
-                    share_by(by, growth("moe_requests_total", ERRORS, by), requests),
+                    share_by(by, events("moe_requests_total", ERRORS, by), requests),
                     SHARE,
                     ((0.001, "orange"), (0.01, "red")),
                 ),
@@ -171,17 +207,17 @@ def _experts() -> list[Panel]:
                 Column("Spent", spent(by=by), USD),
                 Column("In flight", f"sum by ({by}) (moe_requests_in_flight{{{EXPERT}}})", COUNT),
             ],
-        ),
+        ).override_by_name(by, [_figures()]),
         stacked(
             "Spending by expert",
             "USD by the hour at the pace of each moment. A step without more traffic is a change of price or of the mix.",
             USD_PER_HOUR,
-            Query(f"{HOUR} * {spent(by=by, over='$__rate_interval', of='rate')}", "{{expert}}"),
+            Query(f"{HOUR} * {spent(by=by, over=RATE, of='rate')}", "{{expert}}"),
         ),
         lines(
             "Saving by baseline, net",
             "USD by the hour saved against each baseline, GPUs and routing paid; below zero it would have been cheaper there.",
             USD_PER_HOUR,
-            Query(f"{HOUR} * ({saved('$__rate_interval', 'rate')})", "{{baseline}}"),
+            Query(f"{HOUR} * ({saved(RATE, 'rate')})", "{{baseline}}"),
         ),
     ]

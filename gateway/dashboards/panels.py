@@ -48,11 +48,15 @@ class Column:
     expr: str
     unit: str
     thresholds: Sequence[tuple[float, str]] = ()
+    base: str = "text"  # the colour below the first of these
 
 
-def lines(title: str, description: str, unit: str, *queries: Query) -> timeseries.Panel:
-    """How something went over time, a line for each series."""
+def lines(title: str, description: str, unit: str, *queries: Query, limit: float | None = None) -> timeseries.Panel:
+    """How something went over time, a line for each series and one at what should not be exceeded."""
     panel = _common(timeseries.Panel(), title, description, unit, "range", queries)
+    if limit is not None:
+        dashed = common.GraphThresholdsStyleConfig().mode(look.GraphThresholdsStyleMode.DASHED)
+        panel.thresholds(limits((limit, "red"), base="transparent")).thresholds_style(dashed)
     return (
         panel.line_width(2)
         .fill_opacity(8)
@@ -193,7 +197,7 @@ def _common(
     queries: Sequence[Query],
     form: PromQueryFormat = PromQueryFormat.TIME_SERIES,
 ) -> P:
-    panel.title(title).description(description).unit(unit).datasource(SOURCE).no_value("none")
+    panel.title(title).description(description).unit(unit).datasource(SOURCE).no_value("–")
     if kind == "range":
         panel.interval("$interval")
     for ref, query in zip(string.ascii_uppercase, queries, strict=False):
@@ -205,7 +209,7 @@ def _common(
 def _of_column(column: Column) -> list[model.DynamicConfigValue]:
     properties = [model.DynamicConfigValue("unit", column.unit)]
     if column.thresholds:
-        properties.append(model.DynamicConfigValue("thresholds", limits(*column.thresholds).build()))
+        properties.append(model.DynamicConfigValue("thresholds", limits(*column.thresholds, base=column.base).build()))
         properties.append(model.DynamicConfigValue("custom.cellOptions", {"type": "color-text"}))
     return properties
 

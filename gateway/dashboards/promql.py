@@ -33,15 +33,17 @@ def growth(metric: str, where: str = "", by: str = "", over: str = WHOLE) -> str
 
 
 def events(metric: str, where: str = "", by: str = "", over: str = WHOLE) -> str:
-    """How often something rare happened. A series that began within the range counts whole: `increase` does not see the first
-    event, with which it began. Where Prometheus does not know what was before the range, that may be too much."""
-    now = series(metric, where)
-    return total(f"({now} unless {now} offset {over}) or increase({series(metric, where, over)})", by)
+    """How often something happened that may be rare. `increase` does not see the first event of a series, with which it began:
+    one that was not there in the hour before the range, though Prometheus was, counts whole."""
+    now, before = series(metric, where), f"[1h] offset {over}"
+    begun = f"({now} unless last_over_time({now}{before})) and on () (count(last_over_time(up{before})) > 0)"
+    return total(f"{begun} or increase({series(metric, where, over)})", by)
 
 
-def quantile(share: float, histogram: str, where: str = "", by: str = "", over: str = RATE) -> str:
+def quantile(part: float, histogram: str, where: str = "", by: str = "", over: str = RATE) -> str:
+    """Nothing, and not NaN, where nothing was observed."""
     labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile({share:g}, {rate(f'{histogram}_bucket', where, labels, over)})"
+    return f"histogram_quantile({part:g}, {rate(f'{histogram}_bucket', where, labels, over)}) >= 0"
 
 
 def buckets(histogram: str, where: str = "", over: str = RATE) -> str:
@@ -57,6 +59,11 @@ def or_zero(single: str) -> str:
 def share(part: str, whole: str) -> str:
     """One figure of another, 0 where there is none of it; nothing where there is nothing to have a share in."""
     return f"{or_zero(part)} / ({whole} > 0)"
+
+
+def fraction(part: str, whole: str) -> str:
+    """Each series of `part` of one figure."""
+    return f"{part} / on () group_left () ({whole} > 0)"
 
 
 def share_by(label: str, part: str, whole: str) -> str:

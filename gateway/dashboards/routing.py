@@ -6,8 +6,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from gateway.dashboards.frame import DOMAIN as DOMAINS
 from gateway.dashboards.frame import EXPERT as EXPERTS
-from gateway.dashboards.frame import frame, numbered, section
+from gateway.dashboards.frame import frame, numbered, runbook, section
 from gateway.dashboards.panels import (
+    COUNT,
     REQUESTS,
     SECONDS,
     SHARE,
@@ -23,11 +24,25 @@ from gateway.dashboards.panels import (
     stacked,
     tile,
 )
-from gateway.dashboards.promql import BOTH, DOMAIN, buckets, events, growth, or_zero, quantile, rate, share
+from gateway.dashboards.promql import (
+    BOTH,
+    DOMAIN,
+    RATE,
+    WHOLE,
+    buckets,
+    events,
+    fraction,
+    growth,
+    or_zero,
+    quantile,
+    rate,
+    share,
+)
 
 DECISIONS = "moe_routing_decisions_total"
+NOW, THEN = "[1h]", "[1h] offset 1w"
 MOVED = ((-1, "orange"), (-0.1, "text"), (0.1, "orange"))  # a tenth of the traffic, either way
-UNSURE = "low_confidence|out_of_distribution|unreadable_language"
+UNSURE = f'{BOTH}, reason=~"low_confidence|out_of_distribution|unreadable_language"'
 
 
 def routing() -> Dashboard:
@@ -46,13 +61,13 @@ def routing() -> Dashboard:
 
 
 def _tiles() -> list[Panel]:
-    every = growth(DECISIONS, BOTH)
-    turns = growth("moe_conversation_turns_total")
+    every = events(DECISIONS, BOTH)
+    turns = events("moe_conversation_turns_total")
     return [
         tile(
             "Decisions",
             "Requests that the router decided, pinned ones among them.",
-            "short",
+            COUNT,
             Query(or_zero(every)),
         ),
         tile(
@@ -60,26 +75,26 @@ def _tiles() -> list[Panel]:
             "Share of decisions on prompts unlike all that the router was trained on; the fallback expert has them. If it grows, "
             "applications ask something new: a domain of its own, see docs/adding-domains.md.",
             SHARE,
-            Query(share(growth(DECISIONS, f'{BOTH}, reason="out_of_distribution"'), every)),
+            Query(share(events(DECISIONS, f'{BOTH}, reason="out_of_distribution"'), every)),
         ).thresholds(limits((0.1, "orange"), (0.3, "red"))),
         tile(
             "Unsure",
             "Share of decisions that went to the fallback expert since the router was unsure: low confidence, out of "
-            "distribution, or a language that it cannot read.",
+            "distribution, or a language that it cannot read." + runbook("RouterUnsure"),
             SHARE,
-            Query(share(growth(DECISIONS, f'{BOTH}, reason=~"{UNSURE}"'), every)),
+            Query(share(events(DECISIONS, UNSURE), every)),
         ).thresholds(limits((0.25, "orange"), (0.5, "red"))),
         tile(
             "Bounce rate",
             "Of later turns of conversations, how many went to another expert than the turn before, for whatever cause. Normal is "
             "below 10 %: each costs the prefix cache. Of the whole gateway, whatever is chosen above.",
             SHARE,
-            Query(share(growth("moe_conversation_switches_total"), turns)),
+            Query(share(events("moe_conversation_switches_total"), turns)),
         ).thresholds(limits((0.1, "orange"), (0.25, "red"))),
         tile(
             "Drift",
-            "How far this hour's mix of domains is from the same hour's a week ago: 0 is the same mix, 1 has nothing in common "
-            "(total variation distance). Above 0.3 look below for the domain that moved.",
+            "How far this hour's mix of domains is from the same hour's a week ago: 0 is the same mix, 100 % has nothing in common "
+            "(total variation distance). Above 30 % look below for the domain that moved." + runbook("DomainMixDrifts"),
             SHARE,
             Query(_distance()),
         ).thresholds(limits((0.15, "orange"), (0.3, "red"))),
@@ -87,7 +102,7 @@ def _tiles() -> list[Panel]:
             "Deciding takes (p95)",
             "19 of 20 decisions took less. Above 50 ms the gateway wants for processor time: see Gateway.",
             SECONDS,
-            Query(quantile(0.95, "moe_routing_duration_seconds", over="$__range")),
+            Query(quantile(0.95, "moe_routing_duration_seconds", over=WHOLE)),
         ).thresholds(limits((0.02, "orange"), (0.05, "red"))),
     ]
 
@@ -118,7 +133,7 @@ def _decisions() -> list[Panel]:
             "Share of each stage",
             "static is the quick classifier, transformer the slow one for what that left open, none where nothing was classified. "
             "A growing share of transformer costs processor time.",
-            Query(f"{rate(DECISIONS, BOTH, 'stage')} / on () group_left () ({rate(DECISIONS, BOTH)} > 0)", "{{stage}}"),
+            Query(fraction(rate(DECISIONS, BOTH, "stage"), rate(DECISIONS, BOTH)), "{{stage}}"),
         ),
     ]
 
@@ -141,37 +156,42 @@ def _confidence() -> list[Panel]:
         bars(
             "Reasons in this time",
             "Decisions by reason, in all of the time shown.",
-            "short",
-            Query(growth(DECISIONS, BOTH, "reason"), "{{reason}}"),
+            COUNT,
+            Query(f"sort_desc({events(DECISIONS, BOTH, 'reason')})", "{{reason}}"),
         ),
         bars(
-            "Confidence in this time",
-            "Decisions whose confidence is at most this, in all of the time shown: each bar contains those before it.",
-            "short",
-            Query(f"sort({buckets('moe_routing_confidence', DOMAIN, '$__range')})", "up to {{le}}"),
-        ),
+            "Less sure than",
+            "Share of decisions whose confidence was at most this, in all of the time shown. The floor below which the fallback "
+            "expert answers stands in experts.yaml.",
+            SHARE,
+            *(Query(_at_most(bound), bound) for bound in ("0.5", "0.7", "0.9")),
+        ).max(1),
         lines(
             "Unsure over time",
-            "Share of decisions by each doubt. A step is a new application or a new language; ConfidenceCollapse says what to do.",
+            "Share of decisions by each doubt. A step is a new application or a new language; the fallback expert has it all."
+            + runbook("ConfidenceCollapse"),
             SHARE,
-            Query(
-                f"{rate(DECISIONS, f'{BOTH}, reason=~{chr(34)}{UNSURE}{chr(34)}', 'reason')}"
-                f" / on () group_left () ({rate(DECISIONS, BOTH)} > 0)",
-                "{{reason}}",
-            ),
+            Query(fraction(rate(DECISIONS, UNSURE, "reason"), rate(DECISIONS, BOTH)), "{{reason}}"),
         ).span(8),
-    ]  # fmt: skip
+    ]
+
+
+def _at_most(confidence: str) -> str:
+    histogram = "moe_routing_confidence"
+    below = growth(f"{histogram}_bucket", f'{DOMAIN}, le="{confidence}"')
+    return f"{below} / ({growth(f'{histogram}_count', DOMAIN)} > 0)"
 
 
 def _drift() -> list[Panel]:
-    now, then = _mix("1h"), _mix("1h", " offset 1w")
+    now, then = _mix(NOW), _mix(THEN)
     return [
         lines(
             "Drift over time",
             "The distance of each hour's mix of domains from the same hour's a week before. It needs a week of history.",
             SHARE,
             Query(_distance(), "distance"),
-        ).max(1).thresholds(limits((0.3, "red"))),
+            limit=0.3,
+        ).max(1),
         rows(
             "Mix of domains",
             "The share of each domain in the last hour, in the same hour a week ago, and by how much it moved.",
@@ -182,13 +202,13 @@ def _drift() -> list[Panel]:
                 Column("Moved", f"{_both(now, then)} - {_both(then, now)}", SHARE, MOVED),
             ],
         ).span(12),
-    ]  # fmt: skip
+    ]
 
 
-def _mix(over: str, shifted: str = "") -> str:
+def _mix(over: str) -> str:
     """The share of each domain among what was classified."""
-    classified = f'{DECISIONS}{{domain!="none"}}[{over}]{shifted}'
-    return f"sum by (domain) (rate({classified})) / on () group_left () (sum(rate({classified})) > 0)"
+    of = f'rate({DECISIONS}{{domain!="none"}}{over})'
+    return fraction(f"sum by (domain) ({of})", f"sum({of})")
 
 
 def _both(mix: str, other: str) -> str:
@@ -197,7 +217,7 @@ def _both(mix: str, other: str) -> str:
 
 
 def _distance() -> str:
-    now, then = _mix("1h"), _mix("1h", " offset 1w")
+    now, then = _mix(NOW), _mix(THEN)
     return f"sum(abs({_both(now, then)} - {_both(then, now)})) / 2"
 
 
@@ -207,8 +227,8 @@ def _rest() -> list[Panel]:
             "Switches of expert",
             "Turns that went to another expert than the turn before, by cause: topic is a real change, the others are an expert "
             "that could not be asked or not do it.",
-            "short",
-            Query(events("moe_conversation_switches_total", "", "cause", "$__rate_interval"), "{{cause}}"),
+            COUNT,
+            Query(events("moe_conversation_switches_total", "", "cause", RATE), "{{cause}}"),
         ),
         lines(
             "Time to decide, by stage",
