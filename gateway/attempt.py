@@ -112,6 +112,9 @@ class Attempt:
         with ExitStack() as held:
             try:
                 answer = await self._asked(record, held, fresh)
+            except asyncio.CancelledError:  # another answered first, or the client left
+                exchange.end_attempt(record, Outcome.CANCELLED)
+                raise
             except UpstreamError as error:
                 exchange.end_attempt(record, error.outcome)
                 status = 504 if error.outcome is Outcome.TIMEOUT else 502

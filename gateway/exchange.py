@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from gateway.costs import NO_CHARGE, NO_TARIFF, Charge, Occupied, Tariff
 from gateway.usage import Usage
 from router.decision import Decision, Query
 from router.experts import Expert
@@ -70,12 +71,15 @@ Observer = Callable[["Exchange"], None]
 
 @dataclass(slots=True)
 class Exchange:
-    """One request. Times are seconds of time.perf_counter; `first_token` is None until content arrived."""
+    """One request. Times are seconds of time.perf_counter, but for `started_at`, which are since 1970; `first_token` is None until
+    content arrived. `tariff` has the prices of the generation that decided it; by them it is charged when it is finished."""
 
     id: str
     endpoint: str
     observers: Sequence[Observer] = ()
     started: float = field(default_factory=time.perf_counter)
+    started_at: float = field(default_factory=time.time)
+    tariff: Tariff = NO_TARIFF
     caller: str = "anonymous"
     stream: bool = False
     phase: Phase = Phase.ROUTING
@@ -88,6 +92,8 @@ class Exchange:
     attempts: list[Attempt] = field(default_factory=list)
     passed_over: tuple[str, str] | None = None  # the chosen expert, where it sleeps and another was asked, and why
     usage: Usage | None = None
+    occupied: list[Occupied] = field(default_factory=list)
+    charge: Charge = NO_CHARGE
     status: int = 0
     outcome: Outcome | None = None
     error_code: str | None = None
@@ -110,6 +116,11 @@ class Exchange:
             attempt.traced = self.trace.attempt(attempt, self.expert)
         self.attempts.append(attempt)
         return attempt
+
+    def took(self, expert_id: str, expert: Expert, seconds: float) -> None:
+        """So much of the time of an expert's server, whether it answered or not."""
+        if expert.gpu_price or expert.energy:
+            self.occupied.append(Occupied(expert_id, expert, seconds))
 
     def end_attempt(self, attempt: Attempt, outcome: Outcome) -> None:
         """The first end counts; later ones change nothing."""
@@ -162,10 +173,12 @@ class Exchange:
         """Close the books and tell the observers. Only the first call does anything."""
         if self.finished is not None:
             return
-        self.finished = time.perf_counter()
         self.outcome, self.status = outcome, status
         for attempt in self.attempts:
             self.end_attempt(attempt, Outcome.CANCELLED)
+        self.finished = time.perf_counter()
+        answered = (self.expert_id, self.expert) if self.expert_id is not None and self.expert is not None else None
+        self.charge = self.tariff.charge(answered, self.usage, self.decision, self.occupied)
         for observer in self.observers:
             try:
                 observer(self)
