@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import promql_parser
 import pytest
 
 from gateway.metrics import CONTENT_TYPE
 from router.decision import Reason
+from tests.deploy.expressions import grouped, selectors
 from tests.deploy.files import (
     DEPLOY,
     OVERLAYS,
@@ -81,23 +81,6 @@ def test_alertmanager_mutes_alerts_that_exist() -> None:
     [file] = documents(ALERTMANAGER.read_text("utf-8"))
     named = re.findall(r'alertname!?=~?"([\w|]+)"', str(file["inhibit_rules"]))
     assert {name for names in named for name in names.split("|")} <= {rule["alert"] for rule in rules()}
-
-
-def selectors(node: Any) -> Iterator[Any]:
-    """Every selector of a series in an expression."""
-    if isinstance(node, promql_parser.VectorSelector):
-        yield node
-    inner = [getattr(node, name, None) for name in ("lhs", "rhs", "expr", "vector_selector", "param", "args")]
-    for child in inner:
-        for one in child if isinstance(child, list) else [child]:
-            if one is not None and not isinstance(one, str):
-                yield from selectors(one)
-
-
-def grouped(expression: str) -> set[str]:
-    """The labels that it groups or matches by."""
-    lists: list[str] = re.findall(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)", expression)
-    return {label.strip() for names in lists for label in names.split(",")}
 
 
 def known(name: str) -> dict[str, set[str]]:
