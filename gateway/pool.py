@@ -196,11 +196,15 @@ class Pool:
         self, expert: str, key: bytes | None, tried: Collection[Replica], seconds: float | None = None
     ) -> Place:
         """A place at the expert, whatever it does now, within `seconds`: those of its queue unless given. Raises NoPlaceError."""
-        began = self._clock()
+        began, waited = self._clock(), True
         try:
             return await self._lines[expert].wait(key, tried, seconds)
+        except NoPlaceError as error:
+            waited = error.reason != "full"
+            raise
         finally:
-            self._books.on_wait(expert, self._clock() - began)
+            if waited:
+                self._books.on_wait(expert, self._clock() - began)
 
     async def _wait_for_sleeper(self, chain: Sequence[str], key: bytes | None) -> Place:
         """Nobody is up: a place at the first who sleeps, when it is awake; also where it was tried as it fell asleep. Raises

@@ -84,8 +84,8 @@ class ProcessMetrics:
             await asyncio.wait({looking})
 
     async def _look(self) -> None:
-        """A loop that hangs for a second makes a look that was due at its beginning a second late, one due at its end not at all; what
-        was due in between is counted as late as it would have been. So the histogram is what any work that is due has to wait.
+        """Where the loop hangs for a second, what was due at its beginning is a second late and what was due at its end is not:
+        the looks that did not take place are counted as late as they would have been.
         """
         loop, looks = asyncio.get_running_loop(), 0
         while True:
