@@ -19,6 +19,7 @@ from gateway.asgi import ASGIApp, Receive, Scope, Send, request_id
 from gateway.errors import GatewayError, InternalError, MethodError, NotFoundError, shape_of
 from gateway.generation import Generation
 from gateway.guard import Guard
+from gateway.ledger.lookups import Lookups
 from gateway.ledger.writer import Ledger
 from gateway.metrics import Metrics
 from gateway.openapi import described
@@ -68,6 +69,7 @@ def create_app(
     workers = _workers(settings, router) if workers is None else workers
     metrics, link, telemetry = Metrics(), Link(settings.state), tracing.from_environment()
     recent, ledger = Recent(), _ledger(settings, metrics, rolls_up=share[0] == 0)
+    lookups = Lookups(settings.ledger) if settings.ledger else None
     observers = (recent.observe, *([ledger.observe] if ledger else ()))
     first = Generation(settings, router, metrics, workers, link, share, telemetry=telemetry, observers=observers)
 
@@ -92,6 +94,8 @@ def create_app(
             await app.state.reloader.close()
             if ledger:
                 await asyncio.to_thread(ledger.close)
+            if lookups:
+                lookups.close()
             await link.close()
             await asyncio.gather(*(worker.stop() for worker in workers.values()))
             if telemetry is not None:
@@ -107,7 +111,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.failure, app.state.starting, app.state.draining = None, None, False
-    app.state.gateway, app.state.recent, app.state.lookups = first.state, recent, None
+    app.state.gateway, app.state.recent, app.state.lookups = first.state, recent, lookups
     app.state.on_reload = lambda digest: None  # for whoever has to know what runs here now
 
     def serve(generation: Generation) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import Column, MetaData, Table
 from sqlalchemy.types import Text
 
@@ -83,7 +84,9 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
         url = url.set(database=f"file:{quote(url.database or '')}", query={"mode": "ro", "uri": "true"})
     else:
         _create(Path(url.database or ""))
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+    # A ledger that was deleted and made anew is read anew.
+    pool = NullPool if read_only else None
+    engine = create_engine(url, hide_parameters=True, poolclass=pool, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _begin(connection: Any, _: Any) -> None:

@@ -39,8 +39,11 @@ class Lookups:
         return await self._reports.ask(lambda: self._reader.usage(asked, most))
 
     def close(self) -> None:
+        """What is being looked up is given up."""
         self._receipts.close()
         self._reports.close()
+        if "_reader" in vars(self):
+            self._reader.close()
 
     @cached_property
     def _reader(self) -> Reader:

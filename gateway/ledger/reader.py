@@ -33,7 +33,7 @@ class Reader:
 
     def __init__(self, url: str, seconds: float | None = None) -> None:
         self._engine, self._seconds = connected(url, read_only=True), seconds
-        self._path = urls.file_of(url)
+        self._path, self._closed = urls.file_of(url), False
 
     def row(self, request_id: str, caller: str | None) -> Row | None:
         """That of the newest request of the id; of anybody's where `caller` is None. Raises LedgerError."""
@@ -44,6 +44,7 @@ class Reader:
         return self._read(lambda connection: queries.usage(connection, asked, most))
 
     def close(self) -> None:
+        self._closed = True
         self._engine.dispose()
 
     def _read(self, work: Callable[[Connection], T]) -> T:
@@ -70,7 +71,7 @@ class Reader:
             return
         end = time.monotonic() + self._seconds
         driver: Any = connection.connection.driver_connection
-        driver.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+        driver.set_progress_handler(lambda: self._closed or time.monotonic() > end, STEPS)
 
 
 def _check(connection: Connection) -> None:
