@@ -43,7 +43,8 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """USD, None where it is not known. `usd` is by token prices; of an expert that is paid by the hour there is `estimated_usd`."""
+    """USD, None where it is not known. `usd` is by token prices; `estimated_usd` the share of the hours of experts that are paid by
+    them."""
 
     usd: float | None
     estimated_usd: float | None
@@ -116,8 +117,8 @@ def _decided(row: Mapping[str, Any], probabilities: Mapping[str, float] | None) 
 
 
 def _cost(usd: float | None, estimated: float | None, baseline: float | None, dearest: float | None) -> Cost:
-    paid = estimated if usd is None else usd
-    return Cost(usd, estimated, baseline, dearest, None if paid is None or baseline is None else baseline - paid)
+    paid = [part for part in (usd, estimated) if part is not None]
+    return Cost(usd, estimated, baseline, dearest, baseline - sum(paid) if paid and baseline is not None else None)
 
 
 def _timings(seconds: float, ttft: float | None, waited: float) -> Timings:

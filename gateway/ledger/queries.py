@@ -56,7 +56,7 @@ def _figures(row: Sequence[Any], width: int, times: Mapping[tuple[Any, ...], Tim
 def _rows(asked: Asked, dialect: str) -> Select[Any]:
     """What each request that is asked for comes to, and the names of its groups as text."""
     c = requests.c
-    paid = func.coalesce(c.cost_usd, c.estimated_usd, 0.0)
+    paid = func.coalesce(c.cost_usd, 0.0) + func.coalesce(c.estimated_usd, 0.0)
     counted = {
         "requests": literal(1),
         "errors": case((c.outcome == "ok", 0), else_=1),

@@ -38,7 +38,7 @@ def roll_up(engine: Engine, before: datetime) -> bool:
 def _added(into: Insert, gone: FromClause) -> Insert:
     """Their totals, in addition to what is there of the same day."""
     of = gone.c
-    cost = func.coalesce(of.cost_usd, of.estimated_usd, 0.0)
+    cost = func.coalesce(of.cost_usd, 0.0) + func.coalesce(of.estimated_usd, 0.0)
     totals = {
         "requests": func.count(),
         "errors": func.sum(case((of.outcome != "ok", 1), else_=0)),
