@@ -218,6 +218,7 @@ class Dispatcher:
         )
         started = time.perf_counter()
         with ExitStack() as held:
+            held.callback(lambda: walk.exchange.took(place.expert, self._experts[place.expert], place.seconds))
             held.enter_context(place)
             try:
                 try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gateway import logs, lora
-from gateway.costmetrics import baseline_of
+from gateway.costs import Tariff, baseline_of
 from gateway.deciding import Decider
 from gateway.discovery import Discovery
 from gateway.dispatch import Dispatcher
@@ -24,7 +24,6 @@ from gateway.settings import Settings
 from gateway.state import GatewayState
 from gateway.upstreams.adapters import adapters_for
 from gateway.upstreams.base import Address
-from gateway.usage import public_price
 from gateway.workers.lent import LentWorker
 from gateway.workers.link import Link, LinkedAddress
 from gateway.workers.supervisor import Worker
@@ -59,7 +58,7 @@ class Generation:
         observers: Sequence[Observer] = (),
     ) -> None:
         file = router.file
-        self._metrics, self._upstream, self._link = metrics, adapters_for(file), link
+        self._metrics, self._upstream, self._link, self._share = metrics, adapters_for(file), link, share
         self._unlisten: Callable[[], None] = lambda: None
         addresses = {**workers, **link.addresses(file)}
         known = before.state.pool if before else None
@@ -82,6 +81,7 @@ class Generation:
             (metrics.observe, fleet.observe, logs.write, *foreseeing, *tracing, *observers),
             Dispatcher(pool, self._upstream, serves),
             served,
+            Tariff(file.experts, file.router.cpu_hour),
             telemetry,
         )
         self._discovery = Discovery(self._upstream, serves, served)
@@ -97,10 +97,11 @@ class Generation:
         self._unlisten = self._link.listen(self._heard)
         self._heard()
         file = self.state.file
-        price = public_price(file.baseline) if isinstance(file.baseline, str) else file.baseline
+        self.state.tariff.baseline = await asyncio.to_thread(baseline_of, file)
         router, replicas = self.state.decider.router, self.state.pool.all()
         self._metrics.describe(router, replicas, tuple(file.experts), self.state.served)
-        self._metrics.costs.watch(baseline_of(file, price))
+        watched = replicas if self._share[0] == 0 else ()  # hours pass once, for however many processes
+        self._metrics.costs.watch(file.experts, watched, self.state.settings.keys)
         self._metrics.workers.watch(self._counted)
 
     async def close(self) -> None:
@@ -148,6 +149,7 @@ class Generation:
         """The owner of the launched workers said how they do."""
         pool = self.state.pool
         pool.heard()
+        self._metrics.costs.refresh()
         self._metrics.workers.refresh()
         self._discovery.refresh(pool.file.experts, pool.replicas)
 

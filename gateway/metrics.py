@@ -103,6 +103,7 @@ class Metrics(Families):
                 self.replica_state.labels(expert, replica.name, state).set(state is current)
         for expert, mismatched in self._served.mismatched().items() if self._served else ():
             self.mismatch.labels(expert).set(mismatched)
+        self.costs.refresh()
         self.workers.refresh()
         self.ledger.refresh()
         self.process.refresh()

@@ -55,14 +55,16 @@ class NoBooks:
 
 
 class Place:
-    """One request in flight at a replica, held from the moment it was made until it is released, once."""
+    """One request in flight at a replica, held from the moment it was made until it is released, once. `seconds` are those of the
+    server's time that it took, known from then on."""
 
-    __slots__ = ("_noted", "_pool", "_released", "_ticket", "expert", "replica")
+    __slots__ = ("_noted", "_pool", "_released", "_ticket", "expert", "replica", "seconds")
 
     def __init__(self, pool: Pool, expert: str, replica: Replica, ticket: Ticket) -> None:
         self.expert, self.replica = expert, replica
         self._pool, self._ticket = pool, ticket
         self._noted = self._released = False
+        self.seconds = 0.0
 
     def first_token(self, seconds: float) -> None:
         """Content arrived, `seconds` after the request was sent."""
@@ -80,7 +82,7 @@ class Place:
         """Give the place back, to the first who waits for it. May be called again."""
         if not self._released:
             self._released = True
-            self._pool.ended(self.expert, self.replica, self._ticket)
+            self.seconds = self._pool.ended(self.expert, self.replica, self._ticket)
 
     def __enter__(self) -> Place:
         return self
@@ -131,6 +133,7 @@ class Pool:
         for together in by_server(self.all()):
             for replica in together:
                 replica.beside = tuple(other for other in together if other is not replica)
+                replica.meter = together[0].meter
         self.sleepers = Sleepers(file, self.replicas, wants or NoWants())
         self._urls = {replica: replica.address.url for replica in self.all()}  # as they were when they were heard of
         self._lines: dict[str, Line[Place]] = {
@@ -260,12 +263,13 @@ class Pool:
         if cause is not None:
             self._books.on_eject(expert, replica.name, cause)
 
-    def ended(self, expert: str, replica: Replica, ticket: Ticket) -> None:
-        """A place is given back."""
+    def ended(self, expert: str, replica: Replica, ticket: Ticket) -> float:
+        """A place is given back. Returns the seconds of the server's time that the request took."""
         self._places -= 1
-        replica.end(ticket)
+        seconds = replica.end(ticket)
         self._count(expert, -1)
         self.serve(expert)
+        return seconds
 
     @contextmanager
     def holding(self, expert: str, replica: Replica) -> Iterator[Place]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from statistics import median
 from typing import NamedTuple
 
+from gateway.busy import Meter
 from gateway.exchange import Outcome
 from gateway.load import Load
 from gateway.refusals import Refusal
@@ -48,17 +49,19 @@ class State(StrEnum):
 
 
 class Ticket(NamedTuple):
-    """A request in flight at a replica: in which of its lives it began, and whether it is the trial of a half-open one."""
+    """A request in flight at a replica: in which of its lives it began, whether it is the trial of a half-open one, and what the
+    meter read then."""
 
     life: int
     trial: bool
+    metered: float = 0.0
 
 
 @dataclass(eq=False)
 class Replica:
     """`name` is what metrics and logs call it, `model` is what its server calls the expert's; `up` is None until it was
-    probed; `cap` bounds the requests in flight. Where its server has other experts too, those are `beside` it. While it is
-    `lacking` its server says that it does not have the model, and it is not asked.
+    probed; `cap` bounds the requests in flight. Where its server has other experts too, those are `beside` it, and have the same
+    `meter`. While it is `lacking` its server says that it does not have the model, and it is not asked.
 
     The breaker: FAILURES_TO_OPEN faults in a row, or one refusal by a server that drains, open it for a cool-down that
     doubles with each trip and that every further fault begins anew. Each trip begins a new life: what began before it
@@ -100,6 +103,7 @@ class Replica:
         # By its URL, not its place in the list: so every gateway, and this one after a reload, ranks it alike.
         known_by = self.address.url if isinstance(self.address, FixedAddress) else self.name
         self.identity = hashlib.blake2b(known_by.encode(), digest_size=16).digest()
+        self.meter = Meter(self.clock)
 
     @property
     def available(self) -> bool:
@@ -157,13 +161,14 @@ class Replica:
         trial = bool(self.open_until)
         if trial:
             self.trial_until = self.clock() + TRIAL_SECONDS
-        return Ticket(self.life, trial)
+        return Ticket(self.life, trial, self.meter.begin())
 
-    def end(self, ticket: Ticket) -> None:
-        """The request is over, however it came out; to be called once a ticket."""
+    def end(self, ticket: Ticket) -> float:
+        """The request is over, however it came out; to be called once a ticket. Returns its seconds of the server's time."""
         self.in_flight -= 1
         if ticket.trial and ticket.life == self.life:
             self.trial_until = 0.0
+        return self.meter.end(ticket.metered)
 
     def first_token(self, ticket: Ticket, seconds: float) -> None:
         """Content arrived, `seconds` after the request was sent."""
@@ -253,6 +258,7 @@ class Replica:
             self.life += 1
         self.load, self.load_at, self.load_until = load, now, now + good_for
         self.load_others = max(0.0, load.running + load.waiting - self.work)
+        self.meter.others(self.load_others, good_for)
 
 
 def by_server(replicas: Iterable[Replica]) -> list[list[Replica]]:

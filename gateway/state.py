@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.costs import Tariff
 from gateway.deciding import Decider
 from gateway.dispatch import Dispatcher
 from gateway.exchange import Observer
@@ -33,5 +34,6 @@ class GatewayState:
     observers: tuple[Observer, ...]
     dispatcher: Dispatcher
     served: Served
+    tariff: Tariff
     telemetry: Telemetry | None = None
     started: int = field(default_factory=lambda: int(time.time()))

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
-from router.experts import ExpertsFile
 from router.prices import PER_MILLION, Price
-
-PRICE_MAP = "model_prices_and_context_window_backup.json"
-
 
 # No answer has more; a count beyond it is an upstream's nonsense and would overflow the arithmetic.
 Count = Annotated[int, msgspec.Meta(le=2**40)]
@@ -66,6 +58,10 @@ class Usage:
     cached_input: int = 0
     output: int = 0
     reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input + self.cached_input + self.output
 
     def cost(self, price: Price) -> float:
         """USD."""
@@ -127,40 +123,6 @@ def read_message_usage(payload: bytes, before: Usage | None = None) -> Usage | N
         cached_input=known.cached_input if cached is None else max(0, cached),
         output=known.output if output is None else max(0, output),
     )
-
-
-def public_price(model: str) -> Price | None:
-    """What `model` costs by the price map that litellm carries, read as data: litellm itself is not imported."""
-    entry = _price_map().get(model)
-    if not isinstance(entry, dict) or "input_cost_per_token" not in entry or "output_cost_per_token" not in entry:
-        return None
-    cached = entry.get("cache_read_input_token_cost")
-    return Price(
-        input=entry["input_cost_per_token"] * PER_MILLION,
-        output=entry["output_cost_per_token"] * PER_MILLION,
-        cached_input=None if cached is None else cached * PER_MILLION,
-    )
-
-
-def cost_warnings(file: ExpertsFile) -> Iterator[str]:
-    """What keeps costs or savings from being counted, a sentence each."""
-    for name, expert in file.experts.items():
-        if expert.price is None:
-            yield f"the expert {name} has no price: what it answers costs nothing in the figures"
-    if isinstance(file.baseline, str) and public_price(file.baseline) is None:
-        yield f"the price of the baseline {file.baseline!r} is not known: no savings are counted"
-
-
-def _price_map() -> dict[str, Any]:
-    found = importlib.util.find_spec("litellm")
-    if found is None or not found.submodule_search_locations:
-        return {}
-    path = Path(found.submodule_search_locations[0]) / PRICE_MAP
-    try:
-        prices: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return prices
 
 
 _DECODER = msgspec.json.Decoder(_WithUsage)

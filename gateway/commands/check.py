@@ -62,7 +62,7 @@ def _inspected(file: ExpertsFile, state: Path, seconds: float, ask: bool) -> lis
 
 
 def _described(file: ExpertsFile, inspected: Sequence[Inspected] | None) -> dict[str, Any]:
-    from gateway.usage import cost_warnings
+    from gateway.costs import cost_warnings
 
     described: dict[str, Any] = {
         "ok": not any(replica.problems for replica in inspected or ()),

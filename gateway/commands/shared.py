@@ -41,7 +41,7 @@ def state_folder(config: Path, state: Path | None) -> Path:
 
 
 def warn(file: ExpertsFile) -> None:
-    from gateway.usage import cost_warnings
+    from gateway.costs import cost_warnings
 
     for warning in cost_warnings(file):
         err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)

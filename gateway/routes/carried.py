@@ -79,7 +79,7 @@ class Carried:
                 body = await read_body(headers, receive, self._max_body_bytes)
             # What came while the body did is in force: a request belongs to the generation that decides it.
             state = scope["app"].state.gateway
-            exchange.observers = state.observers
+            exchange.observers, exchange.tariff = state.observers, state.tariff
             await until_gone(receive, self._answer(state, exchange, headers, body, send))
         except (ClientGoneError, asyncio.CancelledError) as error:
             if exchange.phase is Phase.STREAMING and exchange.attempts[-1].outcome is Outcome.OK:

@@ -30,6 +30,7 @@ async def route(request: Request, response: Response) -> Any:
     state: GatewayState = request.app.state.gateway
     headers = dict(request.scope["headers"])
     exchange = Exchange(request_id(headers), "route", state.observers, caller=request.scope["state"]["caller"])
+    exchange.tariff = state.tariff
     try:
         with exchange.waiting():
             body = await read_body(headers, request.receive, state.settings.max_body_bytes)

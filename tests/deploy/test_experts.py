@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.usage import PRICE_MAP
+from gateway.pricemap import PRICE_MAP
 from router.experts import BUILT_IN_DOMAINS, load_experts
 from tests.deploy.files import DEPLOY, EXPERTS, KUBERNETES, OVERLAYS, composed_workers
 from tests.deploy.served import assert_served

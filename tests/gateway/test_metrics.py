@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import __version__
-from gateway.costmetrics import NONE, baseline_of
+from gateway.costmetrics import ANONYMOUS, NONE, OTHER
 from gateway.exchange import Attempt, Exchange, Outcome, Phase
 from gateway.metrics import LIMITED, Metrics
 from gateway.pool import Pool
@@ -21,8 +21,7 @@ from gateway.replica import Replica, State
 from gateway.upstreams.base import FixedAddress
 from gateway.usage import Usage
 from router.decision import Decision, Reason, Switch
-from router.experts import ExpertsFile
-from router.prices import Price
+from router.prices import DEAREST, Price
 from tests.fakes.memory import decision, experts_file, router_of
 
 FILE = experts_file(
@@ -34,7 +33,6 @@ FILE = experts_file(
     },
     replicas=2,
 )
-BASELINE = ("big-model", Price(input=5.0, output=15.0, cached_input=2.5))
 REASONS: tuple[Reason, ...] = get_args(Reason)
 KINDS = ("input", "cached_input", "output", "reasoning")
 REPLICAS = [f"{expert}-{i}" for expert in FILE.experts for i in range(2)]
@@ -107,9 +105,8 @@ def total(found: Series, name: str, **labels: str) -> float:
     return sum(values(found, name, **labels))
 
 
-def observed(*finished: Exchange, baseline: tuple[str, Price] | None = BASELINE) -> Series:
+def observed(*finished: Exchange) -> Series:
     metrics = Metrics()
-    metrics.costs.watch(baseline)
     for exchange in finished:
         metrics.observe(exchange)
     return series(metrics)
@@ -149,19 +146,11 @@ def test_every_token_is_counted_and_priced_to_the_micro_dollar(finished: list[Ex
     for expert_id, expert in FILE.experts.items():
         usages_of = [e.usage for e in finished if e.usage and e.expert_id == expert_id]
         cost = total(found, "moe_cost_usd_total", expert=expert_id)
-        assert abs(Fraction(cost) - sum(exact(u, expert.price) for u in usages_of)) < Fraction(1, 1_000_000)
+        assert abs(Fraction(cost) - sum(exact(u, expert.token_price) for u in usages_of)) < Fraction(1, 1_000_000)
         unpriced = total(found, "moe_unpriced_requests_total", expert=expert_id)
         mine = [e for e in finished if e.expert_id == expert_id and e.cost is None]
         said = [e for e in mine if e.outcome is Outcome.OK or e.first_token is not None]
         assert unpriced == sum(bool(e.usage or (e.attempts and e in said)) for e in mine)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(exchanges(), max_size=6))
-def test_the_baseline_counts_what_real_priced_experts_answered(finished: list[Exchange]) -> None:
-    real = [e.usage for e in finished if e.usage and e.expert_id in ("coder", "a-general-one")]
-    paid = total(observed(*finished), "moe_baseline_cost_usd_total", baseline="big-model")
-    assert abs(Fraction(paid) - sum(exact(u, BASELINE[1]) for u in real)) < Fraction(1, 1_000_000)
 
 
 def exact(usage: Usage, price: Price | None) -> Fraction:
@@ -205,7 +194,9 @@ def test_every_label_value_comes_from_experts_yaml_or_a_fixed_set(finished: list
         "phase": set(Phase),
         "kind": {*KINDS, *Outcome, *LIMITED},
         "code": set(CODE_OF.values()),
-        "baseline": {"big-model"},
+        "baseline": {DEAREST},
+        "key": {ANONYMOUS, OTHER},
+        "part": {"classifier", "lost_cache"},
         "version": {__version__},
     }
     for _, labels in observed(*finished):
@@ -220,21 +211,6 @@ def test_an_exchange_that_reached_no_expert_is_counted_under_none() -> None:
     labels = {"expert": NONE, "domain": NONE, "code": "400", "endpoint": "chat.completions"}
     assert total(found, "moe_requests_total", **labels) == 1
     assert total(found, "moe_tokens_total") == 0
-
-
-def test_without_a_baseline_no_saving_is_counted() -> None:
-    exchange = answered("coder", Usage(input=1000, output=10))
-    exchange.finish(Outcome.OK, 200)
-    assert total(observed(exchange, baseline=None), "moe_baseline_cost_usd_total") == 0
-    assert total(observed(exchange), "moe_baseline_cost_usd_total") > 0
-
-
-def test_a_stand_in_saves_nothing_against_the_baseline_but_its_cost_is_counted() -> None:
-    exchange = answered("stand-in", Usage(input=1000, output=10))
-    exchange.finish(Outcome.OK, 200)
-    found = observed(exchange)
-    assert total(found, "moe_baseline_cost_usd_total") == 0
-    assert total(found, "moe_cost_usd_total", expert="stand-in") > 0
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -392,11 +368,3 @@ def test_what_happens_in_a_pool_is_counted() -> None:
     assert total(found, "moe_queue_refused_total", expert="coder", reason="full") == 1
     assert total(found, "moe_replica_ejections_total", expert="coder", replica="coder-0", cause="failures") == 1
     assert total(found, "moe_replica_state", replica="coder-0", state="ejected") == 1
-
-
-def test_a_baseline_needs_a_name_and_a_price() -> None:
-    price = BASELINE[1]
-    named = ExpertsFile.model_validate(FILE.model_dump() | {"baseline": "big-model"})
-    assert baseline_of(named, price) == BASELINE
-    assert baseline_of(named, None) is None
-    assert baseline_of(FILE, price) is None

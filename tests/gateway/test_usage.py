@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.usage import Usage, public_price, read_usage
+from gateway.usage import Usage, read_usage
 from router.prices import Price
 
 TOKENS = st.integers(0, 10_000_000)
@@ -97,12 +95,16 @@ def test_no_usage_object_breaks_the_reader_or_the_price(counts: Any) -> None:
         assert math.isfinite(usage.cost(Price(input=1.0, output=2.0)))
 
 
-@given(TOKENS, TOKENS, TOKENS, PRICES, PRICES, PRICES)
-def test_the_cost_is_right_to_the_micro_dollar(
-    new: int, cached: int, output: int, input_price: float, output_price: float, cached_price: float
-) -> None:
-    cost = Usage(new, cached, output).cost(Price(input=input_price, output=output_price, cached_input=cached_price))
-    exact = new * Fraction(input_price) + cached * Fraction(cached_price) + output * Fraction(output_price)
+PRICED = st.builds(Price, input=PRICES, output=PRICES, cached_input=st.none() | PRICES, reasoning=st.none() | PRICES)
+
+
+@given(TOKENS, TOKENS, TOKENS, TOKENS, PRICED)
+def test_the_cost_is_right_to_the_micro_dollar(new: int, cached: int, said: int, reasoning: int, price: Price) -> None:
+    cost = Usage(new, cached, said + reasoning, reasoning).cost(price)
+    of_cached = price.input if price.cached_input is None else price.cached_input
+    of_reasoning = price.output if price.reasoning is None else price.reasoning
+    exact = new * Fraction(price.input) + cached * Fraction(of_cached)
+    exact += said * Fraction(price.output) + reasoning * Fraction(of_reasoning)
     assert abs(Fraction(cost) - exact / 1_000_000) < Fraction(1, 1_000_000)
 
 
@@ -113,23 +115,10 @@ def test_a_known_bill() -> None:
     assert usage.cost(Price(input=2.5, output=10.0, cached_input=0.0)) == pytest.approx(0.0035, abs=1e-12)
 
 
-def test_reasoning_is_part_of_the_output_and_costs_nothing_more() -> None:
-    price = Price(input=1.0, output=3.0)
-    assert Usage(5, 0, 100, reasoning=90).cost(price) == Usage(5, 0, 100).cost(price)
-
-
-def test_the_public_price_is_read_without_importing_litellm() -> None:
-    program = (
-        "import sys; from gateway.usage import public_price; p = public_price('gpt-4o'); "
-        "print(p.input, p.output, p.cached_input, 'litellm' in sys.modules)"
+def test_reasoning_is_part_of_the_output_and_costs_as_much_unless_it_has_a_price() -> None:
+    usage, price = Usage(5, 0, 100, reasoning=90), Price(input=1.0, output=3.0)
+    assert usage.cost(price) == pytest.approx(Usage(5, 0, 100).cost(price), abs=1e-12)
+    assert usage.cost(Price(input=1.0, output=3.0, reasoning=2.0)) == pytest.approx(
+        (5 + 10 * 3 + 90 * 2) / 1e6, abs=1e-12
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["2.5", "10.0", "1.25", "False"]
-
-
-def test_a_model_that_the_price_map_does_not_know_has_no_price() -> None:
-    assert public_price("a-model-of-our-own") is None
-
-
-def test_a_model_that_is_not_priced_by_the_token_has_no_price() -> None:
-    assert public_price("dall-e-3") is None
+    assert usage.cost(Price(input=1.0, output=3.0, reasoning=0.0)) == pytest.approx((5 + 10 * 3) / 1e6, abs=1e-12)

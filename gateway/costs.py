@@ -1,0 +1,141 @@
+"""Charge: what one request cost, and what the same tokens would have cost elsewhere. Tariff: the prices that it is made from.
+
+What each figure means, with an example: docs/cost.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+from gateway.pricemap import ListPrice, public_price
+from gateway.usage import Usage
+from router.decision import Decision
+from router.experts import Expert, ExpertsFile
+from router.prices import PER_MILLION, Baseline
+
+HOUR_SECONDS = 3600.0
+KILO = 1000.0
+NOBODY: Mapping[str, Expert] = MappingProxyType({})
+
+
+class Occupied(NamedTuple):
+    """An expert's server gave a request so many seconds: where it had several, each had its share."""
+
+    name: str
+    expert: Expert
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """USD; None where it is not known.
+
+    `cost` is by token prices; `estimated` the request's share of the GPU hours of experts that are paid by them. `baseline` and
+    `dearest` are what its tokens would have cost at the baseline and at the dearest expert able to answer it. `classifier` and
+    `lost_cache` are what routing it cost. Energy in watt-hours, emissions in grams, None where no expert asked declares watts.
+    """
+
+    cost: float | None = None
+    estimated: float | None = None
+    baseline: float | None = None
+    dearest: float | None = None
+    classifier: float = 0.0
+    lost_cache: float = 0.0
+    energy_wh: float | None = None
+    gco2e: float | None = None
+
+    @property
+    def spent(self) -> float | None:
+        """`cost` and `estimated` together."""
+        known = [usd for usd in (self.cost, self.estimated) if usd is not None]
+        return sum(known) if known else None
+
+
+NO_CHARGE = Charge()
+
+
+class Tariff:
+    """The prices of one generation. `baseline` is the name and the price that savings are counted against."""
+
+    def __init__(self, experts: Mapping[str, Expert] = NOBODY, cpu_hour: float = 0.0) -> None:
+        self._cpu_second = cpu_hour / HOUR_SECONDS
+        self.baseline: tuple[str, ListPrice] | None = None
+        self._rivals = tuple(
+            (name, expert.token_price) for name, expert in experts.items() if expert.token_price and not expert.stand_in
+        )
+
+    def charge(
+        self,
+        answered: tuple[str, Expert] | None,
+        usage: Usage | None,
+        decision: Decision | None,
+        occupied: Sequence[Occupied] = (),
+    ) -> Charge:
+        """What a request cost that this expert answered, and which took so much time of servers."""
+        spec = answered[1] if answered else None
+        price = spec.token_price if spec else None
+        cost = usage.cost(price) if usage is not None and price else None
+        # A stand-in saves nothing, and what costs nobody knows how much is not compared.
+        compared = usage if spec and spec.price and not spec.stand_in and usage and usage.total else None
+        hourly = [o.expert.replica_hour * o.seconds / HOUR_SECONDS for o in occupied if o.expert.gpu_price]
+        watts = [
+            (o.expert.energy.watts * o.seconds / HOUR_SECONDS, o.expert.energy) for o in occupied if o.expert.energy
+        ]
+        grams = [hours / KILO * e.gco2e_per_kwh for hours, e in watts if e.gco2e_per_kwh is not None]
+        return Charge(
+            cost=cost,
+            estimated=sum(hourly) if hourly else None,
+            baseline=self.baseline[1].cost(compared) if compared and self.baseline else None,
+            dearest=self._dearest(compared, decision, cost) if compared else None,
+            classifier=decision.seconds * self._cpu_second if decision else 0.0,
+            lost_cache=_lost_cache(answered, usage, decision) if answered and usage and decision else 0.0,
+            energy_wh=sum(hours for hours, _ in watts) if watts else None,
+            gco2e=sum(grams) if grams else None,
+        )
+
+    def _dearest(self, usage: Usage, decision: Decision | None, cost: float | None) -> float | None:
+        """The largest bill for these tokens among the experts that could have answered, by token prices."""
+        refused = {c.expert for c in decision.candidates if c.refused} if decision else ()
+        bills = [usage.cost(price) for name, price in self._rivals if name not in refused]
+        return max(bills if cost is None else (*bills, cost), default=None)
+
+
+NO_TARIFF = Tariff()
+
+
+def _lost_cache(answered: tuple[str, Expert], usage: Usage, decision: Decision) -> float:
+    """What an expert that takes a conversation over is paid more, in USD, for reading the turns before, which it has not in its
+    cache. How long those are is estimated; how much of them it did have there is told."""
+    name, expert = answered
+    price = expert.token_price
+    if decision.switched is None or price is None or name == decision.previous:
+        return 0.0
+    unread = min(usage.input, max(0, decision.prefix - usage.cached_input))
+    return unread * max(0.0, price.input - price.cached) / PER_MILLION
+
+
+def baseline_of(file: ExpertsFile) -> tuple[str, ListPrice] | None:
+    """The baseline's name and price, None where the file names none or nobody knows its price. Reads a large file."""
+    baseline = file.baseline
+    if isinstance(baseline, Baseline):
+        return baseline.name, ListPrice(baseline)
+    price = public_price(baseline) if baseline is not None else None
+    return None if baseline is None or price is None else (baseline, price)
+
+
+def cost_warnings(file: ExpertsFile) -> Iterator[str]:
+    """What keeps costs or savings from being counted, a sentence each."""
+    for name, expert in file.experts.items():
+        launcher = expert.upstream.worker
+        if expert.price is None:
+            yield f"the expert {name} has no price: what it answers costs nothing in the figures"
+        elif expert.gpu_price and launcher is not None and file.experts[launcher].gpu_price:
+            yield f"the GPU hours of {name} are those of {launcher}, whose workers it is on: they are counted once, for the first"
+    if isinstance(file.baseline, str) and public_price(file.baseline) is None:
+        yield (
+            f"the price of the baseline {file.baseline!r} is not known: no savings are counted; name another, or give its figures: "
+            "baseline: {name: ours, input: 2.5, output: 10}"
+        )
