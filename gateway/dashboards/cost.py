@@ -53,7 +53,7 @@ def _tiles() -> list[Panel]:
         ),
         tile(
             "Spent today",
-            "USD since midnight UTC.",
+            "USD since midnight UTC: tokens, and the hours of GPUs that are paid by the hour.",
             USD,
             Query(or_zero(spent())),
         ).time_from(TODAY),
@@ -205,6 +205,32 @@ def _savings() -> list[Panel]:
 def _capacity() -> list[Panel]:
     paid, idle = "moe_capacity_cost_usd_total", "moe_capacity_idle_cost_usd_total"
     return [
+        tile(
+            "Idle GPUs cost",
+            "USD in all of the time shown that was paid for replicas with nothing to do.",
+            USD,
+            Query(or_zero(growth(idle, EXPERT))),
+        ).span(6),
+        tile(
+            "Idle share",
+            "Of what was paid for GPUs by the hour, how much was for idle ones.",
+            SHARE,
+            Query(share(growth(idle, EXPERT), growth(paid, EXPERT))),
+        )
+        .thresholds(limits((0.5, "orange"), (0.9, "red")))
+        .span(6),
+        tile(
+            "Energy",
+            "By the watts that experts.yaml declares, in all of the time shown. Nothing is shown where it declares none.",
+            "watth",
+            Query(growth("moe_energy_wh_total", EXPERT)),
+        ).span(6),
+        tile(
+            "Emissions",
+            "CO2e of that energy, by the grams a kWh that experts.yaml declares.",
+            "massg",
+            Query(growth("moe_emissions_gco2e_total", EXPERT)),
+        ).span(6),
         stacked(
             "GPUs by the hour, busy and idle",
             "USD by the hour for replicas paid by the hour. Idle is while a replica had nothing in flight: let it sleep "
@@ -212,37 +238,13 @@ def _capacity() -> list[Panel]:
             USD_PER_HOUR,
             Query(f"{HOUR} * ({rate(paid, EXPERT, 'expert')} - {rate(idle, EXPERT, 'expert')})", "{{expert}} busy"),
             Query(f"{HOUR} * {rate(idle, EXPERT, 'expert')}", "{{expert}} idle"),
-        ),
-        tile(
-            "Idle GPUs cost",
-            "USD in all of the time shown that was paid for replicas with nothing to do.",
-            USD,
-            Query(or_zero(growth(idle, EXPERT))),
-        ),
-        tile(
-            "Idle share",
-            "Of what was paid for GPUs by the hour, how much was for idle ones.",
-            SHARE,
-            Query(share(growth(idle, EXPERT), growth(paid, EXPERT))),
-        ).thresholds(limits((0.5, "orange"), (0.9, "red"))),
-        tile(
-            "Energy",
-            "By the watts that experts.yaml declares, in all of the time shown. Nothing is shown where it declares none.",
-            "watth",
-            Query(growth("moe_energy_wh_total", EXPERT)),
-        ),
-        tile(
-            "Emissions",
-            "CO2e of that energy, by the grams a kWh that experts.yaml declares.",
-            "massg",
-            Query(growth("moe_emissions_gco2e_total", EXPERT)),
-        ),
+        ).span(8),
         lines(
             "Power",
             "Mean power of the declared experts: Wh by the hour.",
             "watt",
             Query(f"{HOUR} * {rate('moe_energy_wh_total', EXPERT, 'expert')}", "{{expert}}"),
-        ),
+        ).span(8),
         lines(
             "Energy of a thousand output tokens",
             "Wh for a thousand tokens put out. It falls with load, as many answers share one GPU.",
@@ -252,7 +254,7 @@ def _capacity() -> list[Panel]:
                 f"({rate('moe_tokens_total', _OUTPUT, 'expert')} > 0)",
                 "{{expert}}",
             ),
-        ),
+        ).span(8),
     ]
 
 

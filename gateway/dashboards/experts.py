@@ -77,11 +77,13 @@ def _all() -> list[Panel]:
         ),
         rows(
             "Replicas",
-            "One row a replica: tries in all the time shown, and how many of them failed. A replica that fails more than its "
-            "siblings is a machine to look at.",
-            [by, "replica"],
+            "One row a replica: its state, how many gateways see it so, tries in all the time shown and how many of them failed. A "
+            "replica that fails more than its siblings is a machine to look at." + runbook("ReplicaDown"),
+            [by, "replica", "state"],
             [
-                Column("Up", UP, "bool_yes_no", ((1, "green"),), "red"),
+                Column(
+                    "Gateways", f"count by ({by}, replica, state) ({series('moe_replica_state', EXPERT)} == 1)", COUNT
+                ),
                 Column("Tries", events("moe_upstream_attempts_total", EXPERT, f"{by}, replica"), COUNT),
                 Column(
                     "Failed",

@@ -15,6 +15,7 @@ from gateway.dashboards.panels import (
     Query,
     limits,
     lines,
+    meanings,
     names,
     stacked,
     tile,
@@ -216,7 +217,7 @@ def _runs() -> list[Panel]:
             "Router",
             "The trained router and its encoder.",
             Query(f"count by (artifact, encoder) ({series('moe_router_info', INSTANCE)})", "{{artifact}} {{encoder}}"),
-        ).span(6),
+        ).span(5),
         tile(
             "Loaded",
             "Since when the oldest of the gateways runs its experts.yaml.",
@@ -224,10 +225,18 @@ def _runs() -> list[Panel]:
             Query(f"1000 * min({series('moe_config_last_success_timestamp_seconds', INSTANCE)})"),
         ),
         tile(
+            "Last reload",
+            "Whether every gateway took the last experts.yaml that it was given; refused while the one before goes on. The log "
+            "says what is wrong with the new one." + runbook("ReloadFailed"),
+            "none",
+            Query(f"min({series('moe_config_last_reload_successful', INSTANCE)})"),
+        )
+        .mappings(meanings((("0", "refused", "red"), ("1", "taken", "green"))))
+        .span(3),
+        tile(
             "Reloads",
-            "Tries to load another experts.yaml in all of the time shown. failed: the one before goes on, and the log says what is "
-            "wrong with the new one." + runbook("ReloadFailed"),
+            "Tries to load another experts.yaml in all of the time shown, by how they ended. Normal is as many as you made.",
             COUNT,
             Query(events("moe_config_reloads_total", INSTANCE, "outcome"), "{{outcome}}"),
-        ).span(6),
+        ),
     ]

@@ -28,6 +28,7 @@ USD, SECONDS, SHARE, COUNT, BYTES = "currencyUSD", "s", "percentunit", "short", 
 REQUESTS, TOKENS, EVENTS = "reqps", "suffix: tok/s", "suffix: /s"
 USD_PER_HOUR = "suffix: USD/h"
 Kind = Literal["range", "instant"]
+Meanings = Sequence[tuple[str, str, str]]  # a figure, what it means, its colour
 Panel = bargauge.Panel | heatmap.Panel | stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
 P = TypeVar("P", bound=Panel)
 
@@ -127,6 +128,7 @@ def heat_map(title: str, description: str, unit: str, query: Query) -> heatmap.P
         .color(colors.scale(heat.HeatmapColorScale.EXPONENTIAL))
         .y_axis(axis)
         .cell_gap(1)
+        .scale_distribution(common.ScaleDistributionConfig().type(look.ScaleDistribution.LINEAR))
         .show_legend()
         .mode(look.TooltipDisplayMode.SINGLE)
         .span(12)
@@ -150,23 +152,24 @@ def rows(title: str, description: str, labels: Sequence[str], columns: Sequence[
     )
     for column in columns:
         panel.override_by_name(column.name, _of_column(column))
-    return panel.color_scheme(_by_thresholds()).cell_height(look.TableCellHeight.SM).span(24).height(8)
+    panel.color_scheme(_by_thresholds()).cell_height(look.TableCellHeight.SM).filterable(True)
+    return panel.span(24).height(8)
 
 
-def timeline(
-    title: str, description: str, values: Sequence[tuple[str, str, str]], *queries: Query
-) -> statetimeline.Panel:
-    """Which state something was in: `values` are figure, what it means, and colour."""
-    mapping = model.ValueMap(
-        options={
-            figure: model.ValueMappingResult(text=text, color=color, index=place)
-            for place, (figure, text, color) in enumerate(values)
-        }
-    )
+def timeline(title: str, description: str, values: Meanings, *queries: Query) -> statetimeline.Panel:
+    """Which state something was in."""
     panel = _common(statetimeline.Panel(), title, description, "none", "range", queries)
-    return (
-        panel.mappings([mapping]).color_scheme(_by_thresholds()).merge_values(True).row_height(0.8).span(12).height(8)
-    )
+    panel.mappings(meanings(values)).color_scheme(_by_thresholds())
+    return panel.merge_values(True).row_height(0.8).fill_opacity(70).line_width(0).span(12).height(8)
+
+
+def meanings(values: Meanings) -> list[model.ValueMapping]:
+    """Words in place of figures, each with its colour."""
+    results = {
+        figure: model.ValueMappingResult(text=text, color=color, index=place)
+        for place, (figure, text, color) in enumerate(values)
+    }
+    return [model.ValueMap(options=results)]
 
 
 def limits(*steps: tuple[float, str], base: str = "green") -> dashboard.ThresholdsConfig:
