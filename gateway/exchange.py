@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway.costs import NO_CHARGE, NO_TARIFF, Charge, Occupied, Tariff
-from gateway.costs import NO_CHARGE, NO_TARIFF, Charge, Occupied, Tariff
 from gateway.usage import Usage
 from router.decision import Decision, Query
 from router.experts import Expert
@@ -81,8 +80,6 @@ class Exchange:
     started: float = field(default_factory=time.perf_counter)
     started_at: float = field(default_factory=time.time)
     tariff: Tariff = NO_TARIFF
-    started_at: float = field(default_factory=time.time)
-    tariff: Tariff = NO_TARIFF
     caller: str = "anonymous"
     stream: bool = False
     phase: Phase = Phase.ROUTING
@@ -119,11 +116,6 @@ class Exchange:
             attempt.traced = self.trace.attempt(attempt, self.expert)
         self.attempts.append(attempt)
         return attempt
-
-    def took(self, expert_id: str, expert: Expert, seconds: float) -> None:
-        """So much of the time of an expert's server, whether it answered or not."""
-        if expert.gpu_price or expert.energy:
-            self.occupied.append(Occupied(expert_id, expert, seconds))
 
     def took(self, expert_id: str, expert: Expert, seconds: float) -> None:
         """So much of the time of an expert's server, whether it answered or not."""
@@ -185,8 +177,6 @@ class Exchange:
         for attempt in self.attempts:
             self.end_attempt(attempt, Outcome.CANCELLED)
         self.finished = time.perf_counter()
-        answered = (self.expert_id, self.expert) if self.expert_id is not None and self.expert is not None else None
-        self.charge = self.tariff.charge(answered, self.usage, self.decision, self.occupied)
         answered = (self.expert_id, self.expert) if self.expert_id is not None and self.expert is not None else None
         self.charge = self.tariff.charge(answered, self.usage, self.decision, self.occupied)
         for observer in self.observers:
