@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from gateway import __version__, tracing
-from gateway.asgi import ASGIApp, Receive, Scope, Send, request_id
+from gateway.asgi import ASGIApp, Receive, Scope, Send
 from gateway.errors import GatewayError, InternalError, MethodError, NotFoundError, shape_of
 from gateway.generation import Generation
 from gateway.guard import Guard
@@ -161,7 +161,7 @@ def _ledger(settings: Settings, metrics: Metrics, rolls_up: bool) -> Ledger | No
 
 
 def _answer(request: Request, error: GatewayError) -> Response:
-    headers = {"x-request-id": request_id(dict(request.scope["headers"])), **error.headers}
+    headers = {"x-request-id": request.scope["state"]["request_id"], **error.headers}
     body = shape_of(request.url.path).body(error)
     return Response(body, error.status, headers, media_type="application/json")
 
@@ -180,5 +180,5 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    log.error("the gateway failed", exc_info=error)
+    log.error("the gateway failed", exc_info=error, extra={"request_id": request.scope["state"]["request_id"]})
     return _answer(request, InternalError("The gateway failed; its log has more under this request id."))

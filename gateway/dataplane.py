@@ -50,7 +50,7 @@ def _serve(setup: Setup, news: FileIO, tell: Callable[[Told], None]) -> None:
     with shown_progress() as progress:
         router = load_or_train(parse_experts(setup.experts, settings.config.name), settings.state, progress)
     router.warm()
-    logs.configure()
+    logs.configure(settings.log_level, settings.log_format, setup.process)
     sockets = [own(socket.socket(fileno=number)) for number in setup.sockets]
     workers = {name: LentWorker(name, lambda name, url: tell(Hung(name, url))) for name in setup.workers}
     _note(workers, setup.workers)

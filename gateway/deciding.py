@@ -247,7 +247,8 @@ class Decider:
 
 
 def _policy_failed(error: ExtensionError) -> InternalError:
-    log.error("a policy cannot be used: %s", error)
+    # What another package's exception says may quote the request; where it was raised does not.
+    log.error("a policy cannot be used", exc_info=error.__cause__ or error)
     return InternalError("The policy that was asked for cannot be used; the gateway's log says why.")
 
 

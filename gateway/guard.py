@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from gateway import logs
 from gateway.asgi import ASGIApp, Receive, Scope, Send, headers_of, request_id, respond_error
 from gateway.auth import ANONYMOUS, Keyring
 from gateway.errors import AuthenticationError, ForeignPageError, shape_of
@@ -19,7 +20,7 @@ NO_ADMIN_KEY = (
 
 class Guard:
     """/v1 asks for a key, /metrics where it is protected, and /admin for the admin's. Leaves the caller's name in
-    scope["state"]["caller"].
+    scope["state"]["caller"], and the request's id in ["request_id"], which every log line has that is written meanwhile.
 
     With no admin key /admin is open where everything is, which is to this machine alone; else it is shut.
     """
@@ -35,16 +36,21 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers, path = headers_of(scope), scope["path"]
+        serving = logs.serve(request_id(headers))
         try:
             caller = self._caller(path, headers)
         except (AuthenticationError, ForeignPageError) as error:
-            told = {"x-request-id": request_id(headers)}
+            told = {"x-request-id": serving.request_id}
             if error.status == 401:
                 told["www-authenticate"] = "Bearer"
             await respond_error(send, error, told, shape_of(path))
             return
-        scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, receive, send)
+        state = scope.setdefault("state", {})
+        state["caller"], state["request_id"] = caller, serving.request_id
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            serving.over = True
 
     def _caller(self, path: str, headers: Mapping[bytes, bytes]) -> str:
         """Raises AuthenticationError, ForeignPageError."""

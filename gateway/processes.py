@@ -42,7 +42,7 @@ def supervise(settings: Settings, file: ExpertsFile, sockets: Sequence[socket.so
 
     Raises WorkerError; leaves with the status of the first process that does not start, which has said why.
     """
-    logs.configure()
+    logs.configure(settings.log_level, settings.log_format, "parent")
     with metricfiles.fresh_folder(settings.state) as folder:
         family = Family(named(settings, sockets), settings.config.read_text("utf-8"), sockets, folder, _workers(file))
         try:

@@ -58,7 +58,7 @@ def run(
             listener.listen(settings.backlog)  # before the address is told, so that the first to try it is heard
         announce(settings, file, time.perf_counter() - began, state.served.warnings())
 
-    logs.configure()
+    logs.configure(settings.log_level, settings.log_format)
     Server(create_app(settings, router, on_ready=on_ready), settings, tls).serve_on(sockets)
 
 

@@ -6,12 +6,30 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from gateway.errors import SettingsError
 
 KIB = 1024
 MIB = 1024 * KIB
+
+
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """AUTO is the console's on a terminal, else JSON."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,8 @@ class Settings:
     health_interval: float = 5.0
     client_seconds: float = 60.0  # a client that takes nothing for so long is gone, whatever its connection says
     state: Path = Path(".moe-gateway")
+    log_level: LogLevel = LogLevel.INFO
+    log_format: LogFormat = LogFormat.AUTO
     ledger: str | None = field(default=None, repr=False)
     ledger_keep: float | None = None
     ledger_prompts: bool = False

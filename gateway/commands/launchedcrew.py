@@ -37,7 +37,8 @@ def launched(settings: Settings, file: ExpertsFile, wanted: bool) -> Iterator[St
     else:
         say(f"warning: --with-workers, and {settings.config} launches none", "yellow")
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the default would end the gateway while it waits
-    with OwnerChild(settings.config, state) as child:
+    log = ("--log-level", settings.log_level, "--log-format", settings.log_format)
+    with OwnerChild(settings.config, state, log) as child:
         screen = CrewScreen(planned, state)
         with screen.live():
             crew = child.wait(screen.show) if planned else None

@@ -23,6 +23,8 @@ from gateway.errors import SettingsError
 from gateway.settings import (
     KIB,
     MIB,
+    LogFormat,
+    LogLevel,
     Settings,
     admin_key_from_environment,
     check_exposure,
@@ -71,6 +73,10 @@ def serve(
     drain_seconds: Annotated[
         float, _option("--drain-seconds", "Seconds that requests in flight have to end after that.", min=0)
     ] = 30,
+    log_level: Annotated[LogLevel, _option("--log-level", "The least that is logged.")] = LogLevel.INFO,
+    log_format: Annotated[
+        LogFormat, _option("--log-format", "auto is console on a terminal, else json.")
+    ] = LogFormat.AUTO,
     ledger: Annotated[
         str | None,
         _option(
@@ -107,6 +113,8 @@ def serve(
         keep_alive_seconds=keep_alive,
         drain_delay=drain_delay,
         drain_seconds=drain_seconds,
+        log_level=log_level,
+        log_format=log_format,
         state=state_folder(config, state),
         ledger=_ledger(ledger, state_folder(config, state)),
         ledger_keep=_keep(ledger_keep),

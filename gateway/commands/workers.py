@@ -19,6 +19,7 @@ from rich.table import Table
 
 from gateway.commands.shared import DEFAULT_CONFIG, Config, Json, State, read_config, state_folder
 from gateway.console import fail, out, print_json
+from gateway.settings import LogFormat, LogLevel
 from gateway.workers.protocol import Board, Crew, Down, Row, WorkerState
 
 app = typer.Typer(no_args_is_help=True, help="The vLLM workers that experts.yaml launches.", rich_markup_mode=None)
@@ -27,11 +28,19 @@ NOBODY = "no workers are up here; start them with: moe-gateway workers up (or mo
 FOLLOW_SECONDS = 0.5
 WIDE = 200  # columns of a table that goes into a file
 STOP_SECONDS = 120.0
+Level = Annotated[LogLevel, typer.Option("--log-level", envvar="MOE_GATEWAY_LOG_LEVEL", hidden=True)]
+Format = Annotated[LogFormat, typer.Option("--log-format", envvar="MOE_GATEWAY_LOG_FORMAT", hidden=True)]
 WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True, help="End where standard input ends.")]
 
 
 @app.command()
-def up(config: Config = DEFAULT_CONFIG, state: State = None, with_parent: WithParent = False) -> None:
+def up(
+    config: Config = DEFAULT_CONFIG,
+    state: State = None,
+    with_parent: WithParent = False,
+    log_level: Level = LogLevel.INFO,
+    log_format: Format = LogFormat.AUTO,
+) -> None:
     """Start the workers, and keep them up until Ctrl-C or SIGTERM; a second one does not wait for what they run.
 
     A worker that fails is tried again with growing pauses. Where none becomes ready the command ends with 1. SIGHUP reads
@@ -54,7 +63,7 @@ def up(config: Config = DEFAULT_CONFIG, state: State = None, with_parent: WithPa
             if with_parent:
                 from gateway import logs
 
-                logs.configure()
+                logs.configure(log_level, log_format, "workers")
                 asyncio.run(_kept(config, file, place))
             else:
                 sys.exit(asyncio.run(_shown(config, file, place)))

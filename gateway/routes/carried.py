@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 
+from gateway import logs
 from gateway.asgi import (
     ClientGoneError,
     Receive,
@@ -16,7 +17,6 @@ from gateway.asgi import (
     header_value,
     headers_of,
     read_body,
-    request_id,
     respond,
     respond_error,
     start,
@@ -71,9 +71,11 @@ class Carried:
         headers = headers_of(scope)
         shape = self._kind.shape
         state: GatewayState = scope["app"].state.gateway
-        exchange = Exchange(request_id(headers), self._kind.endpoint, state.observers, caller=scope["state"]["caller"])
+        guarded = scope["state"]
+        exchange = Exchange(guarded["request_id"], self._kind.endpoint, state.observers, caller=guarded["caller"])
         if state.telemetry is not None:
             state.telemetry.begin(exchange, headers)
+            logs.traced(exchange.trace_id)
         try:
             with exchange.waiting():
                 body = await read_body(headers, receive, self._max_body_bytes)
@@ -93,7 +95,7 @@ class Carried:
             await respond_error(send, error, self._headers(exchange), shape)
             exchange.finish(_outcome(exchange, error), error.status)
         except Exception as error:  # the boundary: one request's fault must not end the others
-            log.exception("the gateway failed", extra={"request_id": exchange.id})
+            log.exception("the gateway failed")
             try:
                 if exchange.phase is Phase.STREAMING:
                     event = shape.event("The gateway failed.", "internal_error")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.asgi import ClientGoneError, header_value, read_body, request_id
+from gateway import logs
+from gateway.asgi import ClientGoneError, header_value, read_body
 from gateway.deciding import decision_headers
 from gateway.errors import BadRequestError, GatewayError
 from gateway.exchange import CLIENT_CLOSED_REQUEST, Exchange, Outcome
@@ -29,7 +31,11 @@ async def route(request: Request, response: Response) -> Any:
     """
     state: GatewayState = request.app.state.gateway
     headers = dict(request.scope["headers"])
-    exchange = Exchange(request_id(headers), "route", state.observers, caller=request.scope["state"]["caller"])
+    guarded = request.scope["state"]
+    exchange = Exchange(guarded["request_id"], "route", state.observers, caller=guarded["caller"])
+    if state.telemetry is not None:
+        state.telemetry.begin(exchange, headers)
+        logs.traced(exchange.trace_id)
     exchange.tariff = state.tariff
     try:
         with exchange.waiting():
@@ -37,6 +43,7 @@ async def route(request: Request, response: Response) -> Any:
         asked = _explains(request.query_params.get("explain"))
         query, wanted = await asyncio.to_thread(_read, body, state.decider.overrides(headers))
         exchange.decision = await state.decider.decide(query)
+        exchange.decided = time.perf_counter()
         explained = await state.decider.explain(query, exchange.decision) if asked or wanted else None
     except ClientGoneError:
         exchange.finish(Outcome.CANCELLED, CLIENT_CLOSED_REQUEST)

@@ -52,10 +52,6 @@ PROVIDERS = {
 VLLM, EMBEDDED = "vllm", "llama_cpp"  # of which the conventions know nothing
 
 
-def operation(endpoint: str) -> str:
-    return OPERATIONS.get(endpoint, endpoint)
-
-
 def route(endpoint: str) -> str:
     """The path of an endpoint."""
     return "/v1/" + endpoint.replace(".", "/")

@@ -29,10 +29,10 @@ class Measures:
 
     def observe(self, exchange: Exchange) -> None:
         expert, usage = exchange.expert, exchange.usage
-        if expert is None:
+        if expert is None or exchange.endpoint not in named.OPERATIONS:
             return
         said = {
-            named.OPERATION: named.operation(exchange.endpoint),
+            named.OPERATION: named.OPERATIONS[exchange.endpoint],
             named.PROVIDER: named.provider(expert),
             named.REQUEST_MODEL: expert.upstream_model,
             named.RESPONSE_MODEL: expert.upstream_model,

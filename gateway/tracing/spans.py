@@ -46,7 +46,7 @@ class RequestTrace:
 
     def attempt(self, attempt: Attempt, expert: Expert | None) -> Mapping[str, str]:
         """A span of its own begins; the headers name it as the parent of what the server does."""
-        operation, model = named.operation(self._endpoint), expert.upstream_model if expert else attempt.expert
+        operation, model = named.OPERATIONS[self._endpoint], expert.upstream_model if expert else attempt.expert
         attributes: dict[str, AttributeValue] = {
             named.OPERATION: operation,
             named.REQUEST_MODEL: model,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.workers.launching import DRAIN_SECONDS
@@ -32,10 +32,11 @@ class OwnerChild:
     """Its standard input is a pipe that ends with this process, however that ends: then it stops the workers. `starts` counts
     how often it was started, `deaths` how often it ended though nobody asked it to and there was no other owner."""
 
-    def __init__(self, config: Path, state: Path) -> None:
+    def __init__(self, config: Path, state: Path, log: Sequence[str] = ()) -> None:
+        """`log` are the arguments that say what of its log is told, and how."""
         self._state = state
         self._command = [sys.executable, "-m", "gateway.cli", "workers", "up", "--with-parent"]
-        self._command += ["--config", str(config), "--state", str(state)]
+        self._command += ["--config", str(config), "--state", str(state), *log]
         self._process: subprocess.Popen[bytes] | None = None
         self._lock, self._ending = threading.Lock(), threading.Event()
         self.starts = self.deaths = 0

@@ -195,7 +195,7 @@ def test_the_names_are_those_of_the_installed_conventions() -> None:
     providers = {provider.value for provider in genai.GenAiProviderNameValues}
     assert set(conventions.PROVIDERS.values()) <= providers
     operations = {operation.value for operation in genai.GenAiOperationNameValues}
-    assert {conventions.operation(kind.endpoint) for kind in KINDS.values()} - operations == {"count_tokens"}
+    assert {conventions.OPERATIONS[kind.endpoint] for kind in KINDS.values()} - operations == {"count_tokens"}
 
 
 @pytest.mark.parametrize(("path", "kind"), KINDS.items())
