@@ -44,9 +44,11 @@ def build(
     if as_json:
         print_json({"ok": not (check and stale), "folder": str(output), "files": list(built), "changed": stale})
     elif not check:
-        out.print(f"{output}: {len(built)} dashboards, {len(stale)} changed", highlight=False, markup=False)
+        out.print(
+            f"{output}: {len(built)} dashboards, {len(stale)} changed", highlight=False, markup=False, soft_wrap=True
+        )
     elif not stale:
-        out.print(f"{output}: {len(built)} dashboards, all as built", highlight=False, markup=False)
+        out.print(f"{output}: {len(built)} dashboards, all as built", highlight=False, markup=False, soft_wrap=True)
     if check and stale:
         if as_json:
             raise typer.Exit(1)
