@@ -124,6 +124,7 @@ class Generation:
             await self._unload()
         finally:
             await self.close()
+            self._metrics.retire(self.state.decider.router)
 
     async def _unload(self) -> None:
         """The adapters that no file has any more, which is not known while the newest cannot be read."""
