@@ -13,6 +13,7 @@ from gateway import __version__
 from gateway.processes import MARGIN_SECONDS
 from gateway.serving import CUT_SECONDS
 from tests.deploy.files import (
+    DEPLOY,
     EXPERTS,
     OVERLAYS,
     Document,
@@ -178,7 +179,7 @@ def test_weights_lie_on_a_volume_of_the_workers_own(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_another_experts_file_is_another_config_map_and_so_a_rolling_update(overlay: str) -> None:
-    [(name, config)] = of_kind(overlay, "ConfigMap").items()
+    [(name, config)] = [(n, c) for n, c in of_kind(overlay, "ConfigMap").items() if "experts.yaml" in c["data"]]
     assert re.fullmatch(r"experts-\w{10}", name)
     assert config["data"] == {"experts.yaml": EXPERTS[overlay].read_text("utf-8")}
     one = container(deployments(overlay)["gateway"])
@@ -274,6 +275,22 @@ def test_the_gateways_pod_is_what_its_image_is_made_for(overlay: str) -> None:
     assert "command" not in one
     assert one["image"] == f"moe-gateway:{__version__}"
     assert {variable["name"] for variable in one["env"]} <= variables()
+
+
+def test_grafanas_sidecar_finds_every_dashboard() -> None:
+    """In ConfigMaps small enough for `kubectl apply`, which writes each of them into an annotation of itself."""
+    maps = [
+        c
+        for c in of_kind("gpu", "ConfigMap").values()
+        if c["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
+    ]
+    found = {name: text for config in maps for name, text in config["data"].items()}
+    assert found == {path.name: path.read_text("utf-8") for path in (DEPLOY / "grafana" / "dashboards").glob("*.json")}
+    assert all(len(json.dumps(config)) < 262144 for config in maps)
+    names = [config["metadata"]["name"] for config in maps]
+    assert {f"dashboard-{name.removesuffix('.json')}" for name in found} == set(
+        names
+    )  # no hash: the next one takes its place
 
 
 def test_monitors_keep_the_names_of_jobs_that_alerts_ask_for() -> None:
