@@ -20,7 +20,7 @@ def row_of(exchange: Exchange, writer: int, number: int, prompts: bool = False) 
     What the client says of itself is in `id`, of which asgi.py lets only safe characters through, and in `requested`, which is
     left out where no model has that name: whatever a client has put there by mistake is no business of the ledger's.
     """
-    decision, usage, expert = exchange.decision, exchange.usage, exchange.expert
+    decision, usage, expert, charge = exchange.decision, exchange.usage, exchange.expert, exchange.charge
     scores = decision.scores if decision else None
     query = exchange.query if decision else None
     attempts = [
@@ -55,11 +55,11 @@ def row_of(exchange: Exchange, writer: int, number: int, prompts: bool = False) 
         "cached_input_tokens": usage.cached_input if usage else None,
         "output_tokens": usage.output if usage else None,
         "reasoning_tokens": usage.reasoning if usage else None,
-        "cost_usd": exchange.cost,
-        "estimated_usd": None,
-        "baseline_usd": None,
-        "dearest_usd": None,
-        "energy_wh": None,
+        "cost_usd": charge.cost,
+        "estimated_usd": charge.estimated,
+        "baseline_usd": charge.baseline,
+        "dearest_usd": charge.dearest,
+        "energy_wh": charge.energy_wh,
         "prompt": _kept(query.text) if prompts and query else None,
     }
 

@@ -40,7 +40,7 @@ def check(url: str) -> None:
     path = file_of(url)
     if path is None and parts.scheme not in POSTGRES:
         raise LedgerUrlError(f"--ledger takes {FORMS}; this is neither")
-    if path is not None and (path == Path() or path.is_dir()):
+    if path is not None and (path == Path() or str(path).startswith((":memory:", "file:")) or path.is_dir()):
         raise LedgerUrlError("--ledger names no file: write sqlite:////path/to/ledger.db")
     if path is None and importlib.util.find_spec("psycopg") is None:
         raise MissingExtraError("psycopg", "postgres")

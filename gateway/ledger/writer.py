@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("moe_gateway")
 
 QUEUED = 10_000  # rows that wait at most; those that come then are dropped
-BATCH = 500  # rows written at once
+BATCH = 100  # rows written at once: while they are made ready for the database the event loop stands still
 WRITE_SECONDS = 0.5  # between two looks at what waits
 ROLL_UP_SECONDS = 60.0  # between two looks for rows that are too old
 AGAIN_SECONDS = 0.1
