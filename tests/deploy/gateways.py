@@ -11,7 +11,7 @@ import typer.main
 
 from gateway.cli import app
 from gateway.metrics import Metrics
-from gateway.routes import admin, models, ops, routing
+from gateway.routes import admin, models, ops, receipts, routing, usage
 from gateway.routes.carried import KINDS
 from tests.deploy.files import ROOT
 
@@ -20,7 +20,9 @@ ENDINGS = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_co
 
 def paths() -> set[str]:
     """Every path that it answers with a body."""
-    found: list[Any] = [route for module in (models, routing, ops, admin) for route in module.routes.routes]
+    found: list[Any] = [
+        route for module in (models, routing, receipts, usage, ops, admin) for route in module.routes.routes
+    ]
     return {route.path for route in found if route.methods - {"HEAD"}} | set(KINDS)
 
 
