@@ -127,6 +127,8 @@ class Exchange:
         if attempt.outcome is None:
             attempt.outcome = outcome
             attempt.seconds = time.perf_counter() - attempt.started
+            said = {"request_id": self.id, "replica": attempt.replica, "outcome": outcome, "seconds": attempt.seconds}
+            log.debug("attempt ended", extra=said)
 
     def waiting(self) -> Exchange:
         """Time inside `with exchange.waiting():` is spent waiting for others, the upstream or a slow client, and is no overhead

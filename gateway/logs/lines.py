@@ -57,7 +57,8 @@ WITHHELD = "a library's message, withheld since it may quote a request"
 MOST_CHARACTERS = 500  # of one text: lines of several processes stay whole on one pipe below 4096 bytes
 MOST_PLACES = 12
 MOST_FRAMES = 32  # between a library's call and this room
-_UNCLEAR = re.compile(r'[\s="\\]')
+USUAL = {"caller": "anonymous", "endpoint": "chat.completions"}  # not told to people
+_UNCLEAR = re.compile(r'[\s="]')
 
 
 class Lines(logging.Formatter):
@@ -119,14 +120,21 @@ class ConsoleLines(Lines):
 
     def _request(self, line: dict[str, Any]) -> str:
         """How it came out, who answered and why, how long it took and what it cost, in columns; then the rest."""
-        status, outcome = line.pop("status", 0), shown(line.pop("outcome", ""))
+        status, outcome, attempts = line.pop("status", 0), shown(line.pop("outcome", "")), line.pop("attempts", [])
         colour = "32" if status < 400 and outcome == "ok" else "33" if status < 500 else "31"
-        expert, why = shown(line.pop("expert", "–")), shown(line.pop("reason", ""))
+        if len(attempts) > 1:
+            line["tried"] = attempts[:-1]
+        who = shown(attempts[-1].partition(":")[0] if attempts else line.get("expert", "–"))
+        line.pop("expert", None)
         domain = shown(line.pop("domain", "")) + (f" {line.pop('confidence'):.2f}" if "confidence" in line else "")
-        del line["stream"]
+        line.pop("stream", None)
+        for name, usual in USUAL.items():
+            if line.get(name) == usual:
+                del line[name]
         told = [
             self._painted(f"{status} {outcome:<13}", colour),
-            f"{expert:<12} {domain:<14} {why:<14} {line.pop('seconds'):7.2f} s",
+            f"{who:<12} {domain:<12} {shown(line.pop('reason', '')):<10} {line.pop('seconds', 0.0):7.2f} s",
+            shown(line.pop("error_code", "")),
             f"first {line.pop('ttft'):.2f} s" if "ttft" in line else "",
             f"{line.pop('input_tokens')} → {line.pop('output_tokens')} tokens" if "output_tokens" in line else "",
             f"${line.pop('cost_usd'):.6f}" if "cost_usd" in line else "",
@@ -153,7 +161,7 @@ def shown(value: object) -> str:
 def _word(value: object) -> str:
     """A value that cannot be taken for another field."""
     text = shown(",".join(map(str, value)) if isinstance(value, list | tuple) else value)
-    return json.dumps(text, ensure_ascii=False) if not text or _UNCLEAR.search(text) else text
+    return f'"{text.replace(chr(34), chr(39))}"' if not text or _UNCLEAR.search(text) else text
 
 
 def _escape(character: str) -> str:

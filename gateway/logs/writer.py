@@ -26,7 +26,7 @@ class Writer(logging.Handler):
         super().__init__()
         self.setFormatter(lines)
         self._write, self._most = write, most
-        self._waiting: SimpleQueue[str | threading.Event] = SimpleQueue()
+        self._waiting: SimpleQueue[str | threading.Event | None] = SimpleQueue()
         self._dropped = 0
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
@@ -45,9 +45,13 @@ class Writer(logging.Handler):
         self._waiting.put(written)
         written.wait(FLUSH_SECONDS)
 
+    def close(self) -> None:
+        """The thread ends behind what waits."""
+        self._waiting.put(None)
+        super().close()
+
     def _run(self) -> None:
-        while True:
-            line = self._waiting.get()
+        while (line := self._waiting.get()) is not None:
             if isinstance(line, threading.Event):
                 line.set()
                 continue

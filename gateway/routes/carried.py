@@ -114,6 +114,7 @@ class Carried:
         exchange.stream = request.stream
         exchange.decision = await state.decider.decide_for(request, overrides, exchange)
         exchange.decided = time.perf_counter()
+        log.debug("decided", extra={"expert": exchange.decision.expert, "reason": exchange.decision.reason})
         names = HEADERS_UP if exchange.trace else HEADERS_UP + TRACE_HEADERS_UP
         ask = Ask(request, _headers_up(headers, names), _session(headers))
         with closing(await state.dispatcher.answer(exchange, ask, exchange.decision)) as answer:

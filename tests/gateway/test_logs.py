@@ -1,16 +1,29 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
+import os
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway import logs
 from gateway.exchange import Exchange, Outcome
+from gateway.logs.lines import FIELDS, WITHHELD, ConsoleLines, JsonLines
+from gateway.logs.writer import Writer, into
+from gateway.settings import LogFormat, LogLevel
 from gateway.usage import Usage
 from tests.fakes.memory import decision, experts_file
 
@@ -26,23 +39,42 @@ class Lines:
 
     @property
     def text(self) -> str:
+        logging.getLogger().handlers[0].flush()
         return self._stream.getvalue()
 
     def read(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.text.split("\n") if line]
 
 
+Configured = Callable[..., Lines]
+
+
 @pytest.fixture
-def lines() -> Iterator[Lines]:
-    """The configured log; afterwards logging is as it was."""
-    root = logging.getLogger()
-    handlers, levels = root.handlers, (root.level, logs.log.level)
-    stream = io.StringIO()
-    logs.configure(stream)
-    yield Lines(stream)
+def configured() -> Iterator[Configured]:
+    """configured(...) sets the log up; afterwards logging is as it was."""
+    root, before = logging.getLogger(), logs.log.level
+    handlers, level = root.handlers, root.level
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
+
+    def configure(*arguments: Any, **more: Any) -> Lines:
+        stream = io.StringIO()
+        logs.configure(*arguments, **{**more, "stream": stream})
+        return Lines(stream)
+
+    yield configure
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
     root.handlers = handlers
-    root.setLevel(levels[0])
-    logs.log.setLevel(levels[1])
+    root.setLevel(level)
+    logs.log.setLevel(before)
+    logging.captureWarnings(False)
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+
+
+@pytest.fixture
+def lines(configured: Configured) -> Lines:
+    return configured()
 
 
 def finished(outcome: Outcome = Outcome.OK, status: int = 200) -> Exchange:
@@ -121,7 +153,7 @@ def test_of_an_exception_only_its_type_and_the_places_are_told(lines: Lines) -> 
     try:
         raise_deep()
     except ValueError:
-        logs.log.exception("the gateway failed", extra={"request_id": "r3"})
+        logs.log.exception("the gateway failed", extra={"request_id": "r3"}, stack_info=True)
     [line] = lines.read()
     assert (line["level"], line["event"], line["request_id"]) == ("error", "the gateway failed", "r3")
     assert line["error"] == "ValueError"
@@ -140,21 +172,235 @@ def test_an_exchange_whose_observer_fails_tells_nothing_of_the_exception(lines: 
 
 
 def test_a_message_of_several_lines_stays_one_line(lines: Lines) -> None:
-    logs.log.info('two\nlines, a "quote" and %s', "ünïcode\u2028", extra={"odd": {"a": object}})
+    logs.log.info('two\nlines, a "quote" and %s', "ünïcode\u2028", extra={"why": object})
     assert len(lines.text.strip().split("\n")) == 1
     assert lines.read()[0]["event"] == 'two\nlines, a "quote" and ünïcode\u2028'
 
 
-def test_of_libraries_only_warnings_are_written(lines: Lines) -> None:
-    library = logging.getLogger("some.library")
+@pytest.mark.parametrize(
+    ("level", "events"),
+    [
+        (LogLevel.DEBUG, ["chatter", "look", "detail", "ours", "bad"]),
+        (LogLevel.INFO, ["look", "ours", "bad"]),
+        (LogLevel.WARNING, ["look", "bad"]),
+        (LogLevel.ERROR, ["bad"]),
+    ],
+)
+def test_the_level_is_the_least_that_is_written_and_of_libraries_warnings_are(
+    configured: Configured, level: LogLevel, events: list[str]
+) -> None:
+    lines, library = configured(level), logging.getLogger("some.library")
     library.info("chatter")
     library.warning("look")
-    logs.log.info("ours")
     logs.log.debug("detail")
-    assert [line["event"] for line in lines.read()] == ["look", "ours"]
+    logs.log.info("ours")
+    logs.log.error("bad")
+    assert [line["event"] for line in lines.read()] == events
 
 
 def test_an_error_outside_of_any_exception_has_no_type(lines: Lines) -> None:
     logs.log.error("bad", exc_info=True)
     [line] = lines.read()
     assert set(line) == {"time", "level", "event"}
+
+
+def test_of_a_librarys_record_only_what_its_source_says_is_written(lines: Lines) -> None:
+    library = logging.getLogger("some.library")
+    library.warning("literal with %s", SECRET)
+    library.warning(f"built of {SECRET}")
+    library.warning("half built of " + SECRET + ": %d", 7)
+    library.warning(ValueError(SECRET), extra={"why": SECRET, "path": SECRET})
+    library.handle(logging.makeLogRecord({"name": "another", "levelno": 40, "levelname": "ERROR", "msg": SECRET}))
+    told = lines.read()
+    assert [line["event"] for line in told] == ["literal with %s", WITHHELD, WITHHELD, WITHHELD, WITHHELD]
+    assert all(re.fullmatch(r"test_logs\.py:\d+", line["at"][0]) for line in told[:4])
+    assert {line["library"] for line in told} == {"some.library", "another"}
+    assert "Ada" not in lines.text
+
+
+def test_warnings_and_what_ends_on_standard_error_otherwise_are_lines_that_quote_nothing(
+    lines: Lines, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Dies:
+        def __del__(self) -> None:
+            raise ValueError(SECRET)
+
+    def fail() -> None:
+        raise KeyError(SECRET)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(True)
+        warnings.warn(SECRET, stacklevel=1)
+    logging.captureWarnings(False)
+    Dies()
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    try:
+        fail()
+    except KeyError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    told = [(line["level"], line.get("error")) for line in lines.read()]
+    assert told == [
+        ("warning", None),
+        ("critical", "ValueError"),
+        ("critical", "KeyError"),
+        ("critical", "KeyError"),
+    ]
+    assert "Ada" not in lines.text + "".join(capfd.readouterr())
+
+
+def test_only_known_fields_are_written(lines: Lines) -> None:
+    logs.log.info("reloaded", extra={"experts": 4, "prompt": SECRET, "headers": {"authorization": SECRET}})
+    [line] = lines.read()
+    assert set(line) == {"time", "level", "event", "experts"}
+
+
+def test_every_field_that_the_source_logs_is_known() -> None:
+    logged: set[object] = set()
+    for path in Path(logs.__file__).parents[1].glob("**/*.py"):
+        text = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(text)) if "log." in text else ():
+            if isinstance(node, ast.keyword) and node.arg == "extra" and isinstance(node.value, ast.Dict):
+                logged |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
+    assert len(logged) > 10
+    assert logged <= FIELDS
+
+
+def test_the_lines_of_a_request_have_its_ids_until_it_is_over(lines: Lines) -> None:
+    logs.log.info("before")
+    serving = logs.serve("req-1")
+    logs.log.info("served")
+    logs.traced("a" * 32)
+    logging.getLogger("some.library").warning("look")
+    logs.log.info("another's", extra={"request_id": "req-2"})
+    serving.over = True
+    logs.log.info("after")
+    told = [(line["event"], line.get("request_id"), line.get("trace_id")) for line in lines.read()]
+    assert told == [
+        ("before", None, None),
+        ("served", "req-1", None),
+        ("look", "req-1", "a" * 32),
+        ("another's", "req-2", "a" * 32),
+        ("after", None, None),
+    ]
+
+
+def test_one_of_several_processes_says_which_it_is(configured: Configured) -> None:
+    lines = configured(process=3)
+    logs.log.info("ours")
+    assert lines.read()[0]["process"] == 3
+    lines = configured(style=LogFormat.CONSOLE, process="workers")
+    logs.log.info("ours")
+    assert lines.text.endswith("INFO    [workers] ours\n")
+
+
+def test_people_read_columns(configured: Configured) -> None:
+    lines = configured(style=LogFormat.CONSOLE)
+    logs.write(finished())
+    logs.log.error("worker died", extra={"worker": "coder-0", "exit": -9, "why": "out of memory"})
+    request, died = lines.text.splitlines()
+    assert re.sub(" +", " ", request)[9:] == (
+        "INFO 200 ok coder-1 code 0.88 best 2.50 s first 0.25 s 500 → 250 tokens $0.001000 "
+        "caller=team-a tried=coder-0:connect_error request_id=r1"
+    )
+    assert died[9:] == 'ERROR   worker died  worker=coder-0 exit=-9 why="out of memory"'
+    assert "\x1b" not in lines.text
+
+
+def record(event: str, **extra: object) -> logging.LogRecord:
+    said = {"name": "moe_gateway", "levelno": 20, "levelname": "INFO", "msg": event, "created": time.time()}
+    return logging.makeLogRecord({**said, **extra})
+
+
+HOSTILE = st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "Lu", "Zs", "Po"]), max_size=40)
+
+
+def whole(text: str) -> str:
+    """Two halves of a character in JSON are that character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
+@settings(max_examples=40)
+@given(HOSTILE, HOSTILE, st.booleans())
+def test_no_text_forges_a_line_or_moves_a_terminal(event: str, name: str, colour: bool) -> None:
+    extra, same = {"request_id": name, "attempts": [name, name], "status": 200, "expert": name}, whole(name)
+    for kind in ("request", event):
+        machines = JsonLines("parent").format(record(kind, **extra))
+        assert machines.isprintable()
+        told = json.loads(machines)
+        assert (told["request_id"], told["event"], told["attempts"]) == (same, whole(kind), [same, same])
+        people = re.sub(r"\x1b\[[0-9;]+m", "", ConsoleLines(2, colour).format(record(kind, **extra)))
+        assert people.isprintable()
+
+
+def test_what_looks_like_another_field_is_quoted(configured: Configured) -> None:
+    lines = configured(style=LogFormat.CONSOLE)
+    logs.log.info("adapter loaded", extra={"adapter": 'x expert=forged caller="admin"'})
+    assert lines.text.endswith("adapter=\"x expert=forged caller='admin'\"\n")
+
+
+def test_long_texts_are_cut_so_that_a_line_is_written_whole() -> None:
+    texts = {"why": "w" * 9000, "model": "m" * 9000, "attempts": ["a" * 9000] * 2}
+    assert len(JsonLines().format(record("e" * 9000, **texts)).encode()) < 4096
+
+
+def test_a_reader_that_stops_holds_nobody_up_and_what_it_missed_is_counted() -> None:
+    reading, goes_on = threading.Event(), threading.Event()
+    written: list[str] = []
+
+    def write(line: str) -> None:
+        reading.set()
+        assert goes_on.wait(30)
+        written.append(line)
+
+    writer = Writer(JsonLines(), write, most=3)
+    writer.handle(record("0"))
+    assert reading.wait(30)
+    for i in range(1, 11):
+        writer.handle(record(str(i)))
+    goes_on.set()
+    writer.flush()
+    told = [json.loads(line) for line in written]
+    assert [line["event"] for line in told] == ["0", "log lines were dropped", "1", "2", "3"]
+    assert told[1]["dropped"] == 7
+    writer.close()
+
+
+def test_a_line_that_cannot_be_made_is_counted_and_not_quoted(capfd: pytest.CaptureFixture[str]) -> None:
+    written: list[str] = []
+    writer = Writer(JsonLines(), written.append)
+    writer.handle(logging.makeLogRecord({"name": "moe_gateway", "msg": "%d", "args": (SECRET,), "levelname": "INFO"}))
+    writer.handle(record("next"))
+    writer.flush()
+    writer.close()
+    assert [json.loads(line)["event"] for line in written] == ["next", "log lines were dropped"]
+    assert "Ada" not in "".join(capfd.readouterr())
+
+
+def test_a_pipe_that_nobody_reads_any_more_is_no_failure() -> None:
+    reader, end = os.pipe()
+    os.close(reader)
+    with open(end, "w", encoding="utf-8") as stream:
+        into(stream)("line\n")
+    reader, end = os.pipe()
+    os.set_blocking(end, False)
+    with open(end, "w", encoding="utf-8") as stream, open(reader, "rb") as read:
+        thread = threading.Thread(target=into(stream), args=("x" * 200_000 + "\ud800\n",))
+        thread.start()
+        assert read.readline() == b"x" * 200_000 + b"\\ud800\n"
+        thread.join()
+
+
+def test_what_is_logged_last_is_written_before_the_process_ends() -> None:
+    program = (
+        "import logging, sys; from gateway import logs; logs.configure()\n"
+        "for i in range(500): logs.log.info('line')\n"
+        f"raise ValueError({SECRET!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["event"] for line in told] == ["line"] * 500 + ["the process failed"]
+    assert "Ada" not in done.stderr
