@@ -14,7 +14,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard, RowPanel
 
 from gateway.dashboards.collection import PanelQuery, all_dashboards, filled, panels, queries, text
-from gateway.dashboards.frame import LOADED, RUNBOOKS, TAG
+from gateway.dashboards.frame import LOADED, RUNBOOKS, STEPS, TAG
 from gateway.exchange import Outcome
 from gateway.metrics import Metrics
 from gateway.workers.protocol import WorkerState
@@ -75,6 +75,19 @@ def test_a_dashboard_has_its_frame(name: str, built: Dashboard) -> None:
     assert built.refresh
     assert built.time
     assert built.description
+
+
+@pytest.mark.parametrize(("name", "built"), ALL)
+def test_grafana_asks_the_prometheus_that_compose_provides(name: str, built: Dashboard) -> None:
+    [file] = documents((DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text("utf-8"))
+    [provided] = [source for source in file["datasources"] if source["type"] == "prometheus"]
+    assert built.templating is not None
+    chosen = {variable.name: variable for variable in built.templating.list_val or ()}
+    source = chosen["datasource"].current
+    assert source is not None
+    assert source.value == provided["uid"]
+    [scraped] = documents((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
+    assert STEPS[0] == provided["jsonData"]["timeInterval"] == scraped["global"]["scrape_interval"]
 
 
 @pytest.mark.parametrize(("name", "built"), ALL)
