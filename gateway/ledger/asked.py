@@ -28,7 +28,7 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 MOST_NAMED = 100  # experts or keys to keep to
 SHOWN = 40  # characters of what is wrong
 DEFAULTS = {"by": "expert", "since": "7d", "until": "now", "tz": "UTC"}
-EVER = datetime(1970, 1, 2, tzinfo=UTC)
+EVER = datetime(2020, 1, 1, tzinfo=UTC)  # before there was any ledger
 WHEN = "a time ago such as 7d, 24h or 30m, a day such as 2026-11-30, or a time such as 2026-11-30T12:00"
 
 

@@ -18,6 +18,8 @@ ROLLED_UP = "(rolled up)"  # the group of requests whose rows are gone, where th
 POSTGRESQL_TIMES = {"hour": "YYYY-MM-DD HH24:00", "day": "YYYY-MM-DD", "month": "YYYY-MM"}
 LENGTHS = {"hour": 10, "day": 10, "month": 7}  # of a rolled-up day's name: its hours are not known
 
+WEEK = timedelta(days=7)  # no zone changes its clocks twice within one
+
 Times = tuple[float | None, float | None]
 
 
@@ -143,13 +145,13 @@ def _time_of(name: str, asked: Asked, dialect: str) -> ColumnElement[Any]:
 
 def _offsets(asked: Asked) -> list[tuple[datetime, int]]:
     """From when on the zone is how many seconds before UTC, the latest first."""
-    known: list[tuple[datetime, int]] = []
-    day, moment = timedelta(days=1), asked.since
-    end = datetime.now(UTC) + day
-    while moment < min(asked.until or end, end):
-        if not known or _offset(moment, asked.zone) != known[-1][1]:
-            known.append((_change(moment - day, moment, asked.zone) if known else moment, _offset(moment, asked.zone)))
-        moment += day
+    soon = datetime.now(UTC) + WEEK
+    moment, end = asked.since, min(asked.until or soon, soon)
+    known = [(moment, _offset(moment, asked.zone))]
+    while moment < end:
+        before, moment = moment, min(moment + WEEK, end)
+        if (offset := _offset(moment, asked.zone)) != known[-1][1]:
+            known.append((_change(before, moment, asked.zone), offset))
     return known[::-1]
 
 

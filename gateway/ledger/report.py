@@ -28,7 +28,7 @@ COUNTED = (
     "energy_wh",
     "seconds",
 )
-NAMED = "group"  # in a path of JSON and CSV, the group's own name
+FRACTIONS = frozenset(name for name in COUNTED if name.endswith(("_usd", "_wh", "seconds")))
 # A spreadsheet would take what begins with one of these for a formula; the quote before it is itself quoted so.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
@@ -59,9 +59,10 @@ class Figures:
 
     def described(self) -> dict[str, Any]:
         each = max(1, self.sums["requests"])
+        saved = self.savings_usd
         return {
-            **{name: self.sums[name] for name in COUNTED if name != "seconds"},
-            "savings_usd": self.savings_usd,
+            **{name: _rounded(self.sums[name]) for name in COUNTED if name != "seconds"},
+            "savings_usd": None if saved is None else _rounded(saved),
             "tokens_per_request": round(self.tokens / each, 1),
             "seconds_mean": round(self.sums["seconds"] / each, 6),
             "seconds_p50": self.p50,
@@ -92,7 +93,7 @@ class Report:
     def csv(self) -> str:
         """A line of names, and one for each group; none for the total, which would be counted twice where they are added up."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")  # a name may hold a return
         writer.writerow([*self.asked.by, *self.total.described()])
         for row in self.rows:
             figures = ("" if value is None else value for value in row.described().values())
@@ -109,7 +110,9 @@ def reported(asked: Asked, rows: Sequence[Figures], p50: float | None, p95: floa
     return Report(asked, sorted(rows, key=key), Figures((), whole, p50, p95))
 
 
-FRACTIONS = frozenset(name for name in COUNTED if name.endswith(("_usd", "_wh", "seconds")))
+def _rounded(value: float) -> float:
+    """Without what floating point adds to a sum; far finer than a micro-dollar."""
+    return round(value, 10)
 
 
 def _by_name(row: Figures) -> Any:
