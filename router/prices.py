@@ -65,9 +65,14 @@ class Energy(Part):
 
 def _by_what_it_says(value: Any) -> Any:
     """By the hour where it says so, else by the token: what is wrong with it is told of that one alone."""
-    if isinstance(value, Mapping):
-        return (GpuPrice if "gpu_hour" in value else Price).model_validate(value)
-    return value
+    if isinstance(value, Price | GpuPrice):
+        return value
+    if not isinstance(value, Mapping):
+        return Price.model_validate(value)
+    hourly, by_token = GpuPrice.model_fields.keys() & value, Price.model_fields.keys() & value
+    if hourly and by_token:
+        raise ValueError("an expert is paid by the token or by the GPU hour: give input and output, or gpu_hour")
+    return (GpuPrice if hourly else Price).model_validate(value)
 
 
 AnyPrice = Annotated[Price | GpuPrice, BeforeValidator(_by_what_it_says)]

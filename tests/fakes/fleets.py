@@ -29,7 +29,8 @@ def chances(**by_domain: float) -> Scores:
     return Scores(by_domain, "transformer")
 
 
-PRICES = st.none() | st.sampled_from([0.0, 0.1, 0.2, 1.0]).map(price)
+HOURLY = st.sampled_from([{"gpu_hour": 0.36}, {"gpu_hour": 3.6, "gpus": 2}])
+PRICES = st.none() | st.sampled_from([0.0, 0.1, 0.2, 1.0]).map(price) | HOURLY
 WINDOWS = st.none() | st.sampled_from([100, 1000, 4000])
 VIRTUAL = st.sampled_from(VIRTUAL_MODELS)
 SOME_CAPABILITIES = st.frozensets(st.sampled_from(CAPABILITIES[:3]))

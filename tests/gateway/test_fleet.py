@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gateway.exchange import Exchange, Outcome
-from gateway.fleet import SECONDS_KEPT, SECONDS_REMEMBERED, WEIGHT, FleetWatch
+from gateway.fleet import HALF_LIFE_TOKENS, SECONDS_KEPT, SECONDS_REMEMBERED, WEIGHT, FleetWatch
 from gateway.pool import Pool
+from gateway.usage import Usage
 from tests.fakes.memory import experts_file
 
 
@@ -116,3 +117,37 @@ def test_a_snapshot_does_not_change(watch: FleetWatch, clock: Clock) -> None:
     watch.observe(streamed("coder", 4.0))
     watch.observe(streamed("general", 4.0))
     assert before.latency == pytest.approx({"coder": 2.0})
+
+
+def hourly(tokens: int, seconds: float, outcome: Outcome = Outcome.OK) -> Exchange:
+    """A finished request that had so many seconds of a server at 3.6 USD an hour, for so many tokens."""
+    expert = experts_file({"coder": {"price": {"gpu_hour": 3.6}}}).experts["coder"]
+    exchange = Exchange("r", "chat.completions", expert_id="coder", expert=expert)
+    exchange.usage = Usage(input=tokens // 2, cached_input=10_000, output=tokens - tokens // 2)
+    exchange.took("coder", expert, seconds)
+    exchange.finish(outcome, 200)
+    return exchange
+
+
+def test_the_price_of_an_expert_that_is_paid_by_the_hour_is_measured(watch: FleetWatch, clock: Clock) -> None:
+    watch.observe(hourly(500, 1.0))
+    assert watch().prices == {}  # too little to go by
+    watch.observe(hourly(1500, 1.0))
+    clock.now += SECONDS_KEPT
+    assert watch().prices == pytest.approx({"coder": 2 * 0.001 / 2000 * 1e6}, rel=0.01)
+
+
+def test_what_was_measured_many_tokens_ago_counts_less(watch: FleetWatch, clock: Clock) -> None:
+    watch.observe(hourly(int(HALF_LIFE_TOKENS), 10_000.0))
+    watch.observe(hourly(int(HALF_LIFE_TOKENS), 1000.0))
+    assert watch().prices == pytest.approx({"coder": (5.0 + 1.0) / 1.5})
+
+
+def test_an_expert_with_token_prices_or_that_told_no_usage_has_no_measured_price(
+    watch: FleetWatch, clock: Clock
+) -> None:
+    untold = hourly(5000, 1.0)
+    untold.usage = None
+    watch.observe(untold)
+    watch.observe(streamed("general", 1.0))
+    assert watch().prices == {}

@@ -196,6 +196,7 @@ PRICED = fleet(
         "cheap": {"domains": ["code"], "price": {"input": 1.0, "output": 2.0}},
         "brief": {"domains": ["code"], "price": {"input": 1.0, "output": 200.0}, "defaults": {"max_tokens": 10}},
         "unpriced": {"domains": ["general"]},
+        "hourly": {"domains": ["general"], "price": {"gpu_hour": 2.5}},
     }
 )
 
@@ -207,6 +208,7 @@ def test_an_expert_whose_estimate_is_above_the_limit_is_refused_with_it() -> Non
         "dear": "estimated at 0.012 USD, above the 0.0012 USD allowed",
         "brief": "estimated at 0.021 USD, above the 0.0012 USD allowed",
         "unpriced": "its price is not known, so that no cost can be promised",
+        "hourly": "it is paid by the hour, so that no cost can be promised",
     }
 
 
@@ -271,7 +273,7 @@ def test_an_expert_that_is_down_and_not_able_does_not_rest() -> None:
     ("file", "need", "causes"),
     [
         (ABLE, Need(frozenset({"tools"}), 2000), {"plain": "capability", "eyes": "window"}),
-        (PRICED, Need(tokens=1000, max_cost_usd=0.003), {"dear": "cost", "unpriced": "cost"}),
+        (PRICED, Need(tokens=1000, max_cost_usd=0.003), {"dear": "cost", "unpriced": "cost", "hourly": "cost"}),
         (SPEAKERS, Need(language="zh"), {"kei": "language"}),
     ],
 )

@@ -427,17 +427,16 @@ def test_an_expert_that_went_down_is_left_and_come_back_to() -> None:
 
 
 TWINS: dict[str, dict[str, Any]] = {name: {"domains": ["code"], "price": price(1)} for name in ("one", "two", "three")}
-LATENCIES = st.dictionaries(st.sampled_from([*TWINS, *"abcde"]), st.floats(0, 9)).map(
-    lambda found: Fleet(latency=found)
-)
+FIGURES = st.dictionaries(st.sampled_from([*TWINS, *"abcde"]), st.floats(0, 9))
+MEASURED = st.builds(Fleet, latency=FIGURES, prices=FIGURES)
 
 
 @given(
     st.just(fleet(TWINS)) | fleets(),
     st.lists(probabilities().map(saying), min_size=1, max_size=4),
     VIRTUAL,
-    LATENCIES,
-    LATENCIES,
+    MEASURED,
+    MEASURED,
 )
 @settings(deadline=None, max_examples=60)
 def test_what_is_measured_moves_nobody_whom_an_answer_holds(
@@ -466,6 +465,41 @@ def test_at_the_start_of_a_conversation_the_faster_of_equals_answers() -> None:
     assert router.decide(Query("code=1", "auto:best"), quick).expert == "one"
     assert router.decide(Query("code=1", earlier=("code=1",)), quick).expert == "one"
     assert router.decide(Query("code=1", continues=True), quick).expert == "one"
+
+
+HOURLY: dict[str, dict[str, Any]] = {
+    "token": {"domains": ["code"], "price": price(1)},
+    "hour": {"domains": ["code"], "price": {"gpu_hour": 7.2}},
+}
+
+
+def test_one_that_is_paid_by_the_hour_is_weighed_by_what_it_was_measured_to_cost_where_nothing_holds() -> None:
+    router = told_router(fleet(HOURLY))
+
+    def decided(measured: float | None, **more: Any) -> Decision:
+        return router.decide(
+            Query("code=1", "auto:cheap", **more), Fleet(prices={} if measured is None else {"hour": measured})
+        )
+
+    unmeasured, dear, cheap = decided(None), decided(1.5), decided(0.5)
+    assert [d.expert for d in (unmeasured, dear, cheap)] == ["token", "token", "hour"]
+    prices = [{c.expert: (c.price, c.estimated) for c in d.candidates}["hour"] for d in (unmeasured, dear, cheap)]
+    assert prices == [
+        (pytest.approx(2.0), True),
+        (1.5, True),
+        (0.5, True),
+    ]  # 7.2 USD over 3.6 million tokens, until it is known
+    later = decided(0.5, earlier=("code=1",))
+    assert later.expert == "token"
+    assert {c.expert: c.price for c in later.candidates}["hour"] == pytest.approx(2.0)
+    assert cheap.described()["experts"][1]["price_estimated"] is True
+
+
+def test_a_decision_knows_how_much_another_worker_may_have_in_its_cache() -> None:
+    router = told_router(fleet(TWINS))
+    assert router.decide(Query("code=1")).prefix == 0
+    asked = (Asked(0, 10), Asked(700, 710))
+    assert router.decide(Query("code=1", earlier=("code=1",), asked=asked)).prefix == 700
 
 
 def test_when_the_chosen_expert_fails_the_faster_of_those_as_good_and_as_cheap_is_asked_next() -> None:
