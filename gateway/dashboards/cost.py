@@ -21,7 +21,20 @@ from gateway.dashboards.panels import (
     stacked,
     tile,
 )
-from gateway.dashboards.promql import BOTH, DAY, EXPERT, HOUR, RATE, events, fraction, growth, or_zero, rate, share
+from gateway.dashboards.promql import (
+    ASKED,
+    BOTH,
+    DAY,
+    EXPERT,
+    HOUR,
+    RATE,
+    events,
+    fraction,
+    growth,
+    or_zero,
+    rate,
+    share,
+)
 
 TODAY, MONTH = "now/d", "now/M"
 
@@ -43,7 +56,7 @@ def cost() -> Dashboard:
 
 
 def _tiles() -> list[Panel]:
-    answered = events("moe_requests_total", f'{EXPERT}, expert!="none", code=~"2.."')
+    answered = events("moe_requests_total", f'{ASKED}, expert!="none", code=~"2.."')
     return [
         tile(
             "Spent in this time",
@@ -124,14 +137,15 @@ def _spending() -> list[Panel]:
         ),
         bars(
             "By key",
-            "USD for tokens in all of the time shown, by the names in MOE_GATEWAY_KEYS; other is all beyond the fiftieth. By "
-            "caller and day: moe-gateway usage. Not affected by what is chosen above.",
+            "USD in all of the time shown, by the names in MOE_GATEWAY_KEYS: tokens, and an estimated share of GPU hours. other is "
+            "all beyond the fiftieth; by day: moe-gateway usage. Of the whole gateway, whatever is chosen above.",
             USD,
             Query(f"sort_desc({growth('moe_key_cost_usd_total', by='key')})", "{{key}}"),
         ),
         stacked(
             "Pace by key",
-            "USD by the hour for tokens, by key. One that runs away is a caller's loop: limit it or take its key.",
+            "USD by the hour by key: tokens, and an estimated share of GPU hours. One that runs away is a caller's "
+            "loop: limit it or take its key.",
             USD_PER_HOUR,
             Query(f"{HOUR} * {rate('moe_key_cost_usd_total', by='key')}", "{{key}}"),
         ),

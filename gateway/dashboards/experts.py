@@ -22,7 +22,7 @@ from gateway.dashboards.panels import (
     timeline,
     trend,
 )
-from gateway.dashboards.promql import EXPERT, HOUR, RATE, WHOLE, events, growth, quantile, rate, series
+from gateway.dashboards.promql import ASKED, EXPERT, HOUR, RATE, WHOLE, events, growth, quantile, rate, series
 
 ASLEEP = f'{EXPERT}, state="asleep"'
 UP = f"max by (expert, replica) ({series('moe_replica_up', EXPERT)})"
@@ -58,7 +58,7 @@ def _all() -> list[Panel]:
                     COUNT,
                     ((1, "orange"), (20, "red")),
                 ),
-                Column("Requests", rate("moe_requests_total", EXPERT, by), REQUESTS),
+                Column("Requests", rate("moe_requests_total", ASKED, by), REQUESTS),
                 Column(
                     "First token p95",
                     quantile(0.95, "moe_time_to_first_token_seconds", EXPERT, by),

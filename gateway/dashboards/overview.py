@@ -26,6 +26,7 @@ from gateway.dashboards.panels import (
     trend,
 )
 from gateway.dashboards.promql import (
+    ASKED,
     EXPERT,
     HOUR,
     RATE,
@@ -39,7 +40,7 @@ from gateway.dashboards.promql import (
     share_by,
 )
 
-ERRORS = f'{EXPERT}, code=~"5.."'
+ERRORS = 'code=~"5.."'
 TODAY = "now/d"
 
 
@@ -72,7 +73,10 @@ def _now() -> list[Panel]:
             "down, the gateway's log has each failure with its request id." + runbook("AvailabilityBurnsFast"),
             SHARE,
             Query(
-                share(events("moe_requests_total", ERRORS, over=RATE), events("moe_requests_total", EXPERT, over=RATE))
+                share(
+                    events("moe_requests_total", f"{EXPERT}, {ERRORS}", over=RATE),
+                    events("moe_requests_total", EXPERT, over=RATE),
+                )
             ),
         ).thresholds(limits((0.001, "orange"), (0.01, "red"))),
         trend(
@@ -80,7 +84,7 @@ def _now() -> list[Panel]:
             "19 of 20 requests were complete within this time. It grows with the length of answers: look at the time to the "
             "first token before blaming an expert.",
             SECONDS,
-            Query(quantile(0.95, "moe_request_duration_seconds", EXPERT)),
+            Query(quantile(0.95, "moe_request_duration_seconds", ASKED)),
         ),
         trend(
             "First token within (p95)",
@@ -127,10 +131,10 @@ def _requests() -> list[Panel]:
     return [
         stacked(
             "Traffic by expert",
-            "Finished requests by the second and by who answered; none is what nobody answered, such as a refused key. A "
-            "sudden change of the mix is a change of what applications ask: see Routing.",
+            "Finished requests by the second and by who answered, decisions alone (/v1/route) left out; none is what nobody "
+            "answered, such as a refused key. A sudden change of the mix is a change of what applications ask: see Routing.",
             REQUESTS,
-            Query(rate("moe_requests_total", EXPERT, "expert"), "{{expert}}"),
+            Query(rate("moe_requests_total", ASKED, "expert"), "{{expert}}"),
         ),
         stacked(
             "Errors by status",
@@ -143,14 +147,14 @@ def _requests() -> list[Panel]:
             "Time to answer",
             "From the first byte of a request to the last of its answer. p50 is the middle, p99 the slowest of a hundred.",
             SECONDS,
-            *_percentiles("moe_request_duration_seconds"),
+            *_percentiles("moe_request_duration_seconds", ASKED),
         ),
         lines(
             "Time to first token",
             "Of streams, as their clients saw it; 10 s stands for all that is longer. A growing distance between p50 and p99 is a "
             "queue: see Experts.",
             SECONDS,
-            *_percentiles("moe_time_to_first_token_seconds"),
+            *_percentiles("moe_time_to_first_token_seconds", EXPERT),
             limit=2.5,
         ),
         lines(
@@ -170,8 +174,8 @@ def _requests() -> list[Panel]:
     ]
 
 
-def _percentiles(histogram: str) -> list[Query]:
-    return [Query(quantile(part, histogram, EXPERT), f"p{part * 100:.0f}") for part in (0.5, 0.95, 0.99)]
+def _percentiles(histogram: str, where: str) -> list[Query]:
+    return [Query(quantile(part, histogram, where), f"p{part * 100:.0f}") for part in (0.5, 0.95, 0.99)]
 
 
 def _figures() -> DynamicConfigValue:
@@ -182,21 +186,23 @@ def _figures() -> DynamicConfigValue:
 
 def _experts() -> list[Panel]:
     by, over = "expert", WHOLE
-    requests = events("moe_requests_total", EXPERT, by)
+    requests = events("moe_requests_total", ASKED, by)
+    failed = events("moe_requests_total", f"{ASKED}, {ERRORS}", by)
     return [
         rows(
             "Experts in this time",
-            "What each expert did in all of the time shown. Sort by a column; a click on an expert opens its own figures.",
+            "What each expert was asked in all of the time shown, decisions alone left out. Sort by a column; a click on an expert "
+            "opens its own figures.",
             [by],
             [
                 Column("Requests", requests, COUNT),
                 Column(
                     "Failed",
-                    share_by(by, events("moe_requests_total", ERRORS, by), requests),
+                    share_by(by, failed, requests),
                     SHARE,
                     ((0.001, "orange"), (0.01, "red")),
                 ),
-                Column("p95", quantile(0.95, "moe_request_duration_seconds", EXPERT, by, over), SECONDS),
+                Column("p95", quantile(0.95, "moe_request_duration_seconds", ASKED, by, over), SECONDS),
                 Column(
                     "First token p95",
                     quantile(0.95, "moe_time_to_first_token_seconds", EXPERT, by, over),

@@ -9,6 +9,7 @@ RATE, WHOLE = "$__rate_interval", "$__range"
 EXPERT = 'expert=~"$expert"'
 DOMAIN = 'domain=~"$domain"'
 BOTH = f"{EXPERT}, {DOMAIN}"
+ASKED = f'{EXPERT}, endpoint!~"route|messages.count_tokens"'  # for an answer, not a decision or a count of tokens alone
 INSTANCE = 'instance=~"$instance"'
 HOUR, DAY = 3600, 86400
 

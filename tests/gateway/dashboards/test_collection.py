@@ -17,6 +17,7 @@ from gateway.dashboards.collection import PanelQuery, all_dashboards, filled, pa
 from gateway.dashboards.frame import LOADED, RUNBOOKS, STEPS, TAG
 from gateway.exchange import Outcome
 from gateway.metrics import Metrics
+from gateway.routes.carried import KINDS
 from gateway.workers.protocol import WorkerState
 from router.decision import Reason
 from tests.deploy.expressions import grouped, selectors
@@ -178,10 +179,11 @@ def test_values_of_labels_are_ones_that_are_counted() -> None:
     assert set(values_of("reason")) <= set(get_args(Reason))
     assert set(values_of("outcome")) <= set(Outcome)
     assert set(values_of("state")) <= set(WorkerState)
+    assert set(values_of("endpoint")) <= {"route", *(kind.endpoint for kind in KINDS.values())}
     assert set(values_of("kind")) <= {"input", "cached_input", "output", "reasoning"}
     bounds = {sample.labels["le"] for sample in _confidence()}
     assert set(values_of("le")) <= bounds
-    for label in ("reason", "outcome", "state", "kind", "le"):
+    for label in ("endpoint", "reason", "outcome", "state", "kind", "le"):
         assert list(values_of(label)), label
 
 
