@@ -5,8 +5,10 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 folder=.cache/prometheus
 names=(prometheus promtool alertmanager amtool)
+templates=usr/share/prometheus/alertmanager
 there() {
   local name
+  [[ -e $folder/$templates/default.tmpl ]] || command -v alertmanager >/dev/null || return 1
   for name in "${names[@]}"; do
     [[ -x $folder/usr/bin/$name ]] || command -v "$name" >/dev/null || return 1
   done
@@ -26,4 +28,6 @@ unpack() { # package, and the programs in it, by names that are without the pack
     tar --extract --directory "$folder" --transform 's,/prometheus-,/,' "${@:2}"
 }
 unpack prometheus ./usr/bin/prometheus ./usr/bin/promtool
-unpack prometheus-alertmanager ./usr/bin/prometheus-alertmanager ./usr/bin/amtool
+unpack prometheus-alertmanager ./usr/bin/prometheus-alertmanager ./usr/bin/amtool "./$templates/default.tmpl" "./$templates/email.tmpl"
+# Debian's looks for its templates in /usr/share, where root alone could put them: the one here looks in the folder that it is started in.
+LC_ALL=C sed --in-place "s,/$templates,$(printf './%.0s' {1..17}),g" "$folder/usr/bin/alertmanager"
