@@ -25,7 +25,6 @@ class Meter:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.since = clock()
         self._last = _Reading(clock())
 
     def begin(self) -> float:

@@ -26,10 +26,13 @@ RUNNING = (WorkerState.READY, WorkerState.STOPPING)
 
 @dataclass
 class _Server:
-    """A server that costs money or power by the hour, busy or idle, and what was counted of it up to `at`."""
+    """A server that costs `hour` USD an hour, busy or idle, and draws `idle_watts` while it is idle; what was counted of it up to
+    `at`. Power for what it does is counted with its requests."""
 
     expert: str
     spec: Expert
+    hour: float
+    idle_watts: float
     replica: Replica
     at: float
     busy: float
@@ -78,19 +81,24 @@ class CostMetrics:
         """
         self.refresh()
         self._keys = frozenset((ANONYMOUS, *list(callers)[:MAX_KEYS]))
-        now = self._clock()
         self._servers = []
         for together in by_server(replicas):
-            named = [(replica.name.rpartition("-")[0], replica) for replica in together]
-            named.sort(key=lambda one: experts[one[0]].upstream.worker is not None)
-            found = next(((e, r) for e, r in named if experts[e].gpu_price or experts[e].energy), None)
-            if found is not None:
-                expert, replica = found
-                server = _Server(expert, experts[expert], replica, now, replica.meter.busy, _runs(replica))
-                self._servers.append(server)
-                if server.spec.gpu_price:
-                    self.capacity.labels(expert).inc(0)
-                    self.idle.labels(expert).inc(0)
+            there = [(replica, replica.name.rpartition("-")[0]) for replica in together]
+            there.sort(key=lambda one: experts[one[1]].upstream.worker is not None)
+            paid = next((one for one in there if experts[one[1]].gpu_price), None)
+            powered = next((one for one in there if experts[one[1]].energy), None)
+            for found in dict.fromkeys((paid, powered)):
+                if found is not None:
+                    self._watch(*found, experts[found[1]], found is paid, found is powered)
+
+    def _watch(self, replica: Replica, expert: str, spec: Expert, paid: bool, powered: bool) -> None:
+        watts = spec.energy.idle_watts if powered and spec.energy else 0.0
+        hour = spec.replica_hour if paid else 0.0
+        server = _Server(expert, spec, hour, watts, replica, self._clock(), replica.meter.busy, _runs(replica))
+        self._servers.append(server)
+        if paid:
+            self._of(self.capacity, expert).inc(0)
+            self._of(self.idle, expert).inc(0)
 
     def refresh(self) -> None:
         """Count the time since the last look. A worker that slept, or was not ready, then cost nothing meanwhile."""
@@ -103,12 +111,11 @@ class CostMetrics:
 
     def _count(self, server: _Server, seconds: float, busy: float) -> None:
         idle = min(seconds, max(0.0, seconds - busy))
-        if server.spec.gpu_price:
-            usd = server.spec.replica_hour / HOUR_SECONDS
-            self._of(self.capacity, server.expert).inc(seconds * usd)
-            self._of(self.idle, server.expert).inc(idle * usd)
-        if server.spec.energy:
-            self._count_energy(server.expert, server.spec, server.spec.energy.idle_watts * idle / HOUR_SECONDS)
+        if server.hour:
+            self._of(self.capacity, server.expert).inc(seconds * server.hour / HOUR_SECONDS)
+            self._of(self.idle, server.expert).inc(idle * server.hour / HOUR_SECONDS)
+        if server.idle_watts:
+            self._count_energy(server.expert, server.spec, idle * server.idle_watts / HOUR_SECONDS)
 
     def _count_energy(self, expert: str, spec: Expert, hours: float) -> None:
         """Watt-hours, and what they emit."""

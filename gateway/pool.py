@@ -130,10 +130,12 @@ class Pool:
             known = {(r.name, r.address, r.model): r for r in before.all()}
             for replicas in self.replicas.values():
                 replicas[:] = [_taken_over(known.get((r.name, r.address, r.model)), r) for r in replicas]
+        stayed = frozenset(before.all()) if before is not None else frozenset()
         for together in by_server(self.all()):
+            meter = next((replica for replica in together if replica in stayed), together[0]).meter
             for replica in together:
                 replica.beside = tuple(other for other in together if other is not replica)
-                replica.meter = together[0].meter
+                replica.meter = meter
         self.sleepers = Sleepers(file, self.replicas, wants or NoWants())
         self._urls = {replica: replica.address.url for replica in self.all()}  # as they were when they were heard of
         self._lines: dict[str, Line[Place]] = {

@@ -280,6 +280,22 @@ def test_a_request_in_flight_over_a_reload_is_busy_time_before_and_after() -> No
     assert house.value("capacity_idle_cost_usd", expert="hourly") == 0
 
 
+def test_another_expert_at_a_server_joins_what_is_known_of_it() -> None:
+    house = House()
+    alone = {name: spec.model_dump() for name, spec in FILE.experts.items()}
+    beside = {"beside": {**alone["hourly"], "model": "another", "price": None}, **alone}
+    with house.pool.holding("hourly", house.pool.replicas["hourly"][0]) as place:
+        house.passes(10)
+        house.reload(ExpertsFile.model_validate({"version": 1, "experts": beside}))
+        with house.pool.holding("beside", house.pool.replicas["beside"][0]) as other:
+            house.passes(10)
+    assert (place.seconds, other.seconds) == (15, 5)
+    assert house.value("capacity_idle_cost_usd", expert="hourly") == 0
+    house.passes(10)
+    assert house.value("capacity_cost_usd", expert="hourly") == pytest.approx(30 * 7.2 / 3600)
+    assert house.value("capacity_idle_cost_usd", expert="hourly") == pytest.approx(10 * 7.2 / 3600)
+
+
 LAUNCHED = {"upstream": {"launch": {"replicas": 2, "gpus": [0, 1, 2, 3]}}, "price": {"gpu_hour": 3.6}}
 
 
