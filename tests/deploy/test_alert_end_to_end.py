@@ -1,4 +1,4 @@
-"""An expert goes down: a real Prometheus with our rules sees it, a real Alertmanager with our routes tells it, and that it is over."""
+"""An expert goes down: a real Prometheus with our rules sees it, and a real Alertmanager tells it; and that it is back."""
 
 from __future__ import annotations
 
