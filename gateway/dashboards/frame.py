@@ -29,7 +29,7 @@ class Loaded(model.AnnotationQuery):
             "titleFormat": "experts.yaml loaded",
             "textFormat": "hash {{hash}}",
             "tagKeys": "hash",
-            "step": "15s",
+            "step": "60s",
         }
 
 

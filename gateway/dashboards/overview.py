@@ -102,10 +102,10 @@ def _now() -> list[Panel]:
         ).thresholds(limits((1, "red"), base="green")),
         trend(
             "Alerts firing",
-            "Alerts of deploy/prometheus that fire now, of everything. Which ones: Alertmanager, or ALERTS in Explore; each has "
-            "its page in docs/runbooks.",
+            "Alerts that fire now, of all that this Prometheus watches. Which ones: Alertmanager, or ALERTS in Explore; each of "
+            "ours has its page in docs/runbooks.",
             COUNT,
-            Query(or_zero('count(ALERTS{alertstate="firing"})')),
+            Query(or_zero('count(ALERTS{alertstate="firing", alertname!~"Watchdog|InfoInhibitor"})')),
         ).thresholds(limits((1, "red"), base="green")),
         tile(
             "Spent today",
