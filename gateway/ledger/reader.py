@@ -28,6 +28,10 @@ class UnreadableError(LedgerError):
         self.told = told
 
 
+class NotMadeError(UnreadableError):
+    """There is no ledger yet: nothing was ever written."""
+
+
 class Reader:
     """For several threads. An answer takes `seconds` at most, where they are given."""
 
@@ -37,7 +41,10 @@ class Reader:
 
     def row(self, request_id: str, caller: str | None) -> Row | None:
         """That of the newest request of the id; of anybody's where `caller` is None. Raises LedgerError."""
-        return self._read(lambda connection: queries.row(connection, request_id, caller))
+        try:
+            return self._read(lambda connection: queries.row(connection, request_id, caller))
+        except NotMadeError:
+            return None
 
     def usage(self, asked: Asked, most: int | None = None) -> Report:
         """Raises AskedError where it has more than `most` rows, and LedgerError."""
@@ -49,7 +56,7 @@ class Reader:
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         if self._path is not None and not self._path.exists():
-            raise UnreadableError("there is no ledger yet")
+            raise NotMadeError("there is no ledger yet")
         try:
             with self._engine.connect() as connection:
                 # One picture of the whole: what is rolled up meanwhile is counted once.
@@ -77,10 +84,12 @@ class Reader:
 def _check(connection: Connection) -> None:
     """Raises LedgerError where its tables are not those that are asked for."""
     known = inspect(connection).has_table(urls.REVISIONS)
-    revision = (connection.scalar(select(REVISIONS.c.version_num)) if known else None) or ""
+    revision = connection.scalar(select(REVISIONS.c.version_num)) if known else None
+    if revision is None:
+        raise NotMadeError("there is no ledger in that database yet")
     urls.refuse_newer(revision)
     if revision != urls.REVISION:
         raise UnreadableError(
-            f"the ledger is of revision {revision[:20] or 'none'}, older than {urls.REVISION}; a gateway that starts with it "
-            "brings it up to date"
+            f"the ledger is of revision {revision[:20]}, older than {urls.REVISION}; a gateway that starts with it brings it up "
+            "to date"
         )

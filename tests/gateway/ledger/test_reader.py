@@ -15,7 +15,7 @@ from gateway.ledger import urls
 from gateway.ledger.asked import EVER, Asked
 from gateway.ledger.database import REVISIONS, connected, migrate
 from gateway.ledger.errors import LedgerError, NewerLedgerError
-from gateway.ledger.reader import Reader, UnreadableError
+from gateway.ledger.reader import NotMadeError, Reader, UnreadableError
 from gateway.ledger.tables import requests
 from tests.fakes.ledgers import row
 
@@ -83,8 +83,9 @@ def test_an_answer_that_takes_too_long_is_given_up(url: str) -> None:
 def test_no_file_is_made_where_there_is_none_and_one_that_comes_is_read(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with reading(urls.in_file(path)) as reader:
-        with pytest.raises(UnreadableError, match="no ledger yet"):
+        with pytest.raises(NotMadeError, match="no ledger yet"):
             reader.usage(ALL)
+        assert reader.row("req-0", "team-a") is None
         assert not list(tmp_path.iterdir())
         made(urls.in_file(path))
         assert reader.usage(ALL).total.sums["requests"] == 1
