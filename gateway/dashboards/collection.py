@@ -87,7 +87,7 @@ def _columns(panel: Panel) -> dict[str, str]:
     for transformation in panel.transformations or ():
         options: Any = transformation.options
         named |= options.get("renameByName", {})
-    return {("A" if field == "Value" else field.removeprefix("Value #")): name for field, name in named.items()}
+    return {field.removeprefix("Value #"): name for field, name in named.items()}
 
 
 def _unit(panel: Panel, column: str) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from gateway.dashboards.frame import DOMAIN as DOMAINS
-from gateway.dashboards.frame import EXPERT as EXPERTS
-from gateway.dashboards.frame import frame, numbered, runbook, section
+from gateway.dashboards.frame import DOMAINS, EXPERTS, frame, numbered, runbook, section
 from gateway.dashboards.money import saved, spent
 from gateway.dashboards.panels import (
     COUNT,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from gateway.dashboards.frame import EXPERT as EXPERTS
-from gateway.dashboards.frame import frame, numbered, runbook, section
+from gateway.dashboards.frame import EXPERTS, frame, numbered, runbook, section
 from gateway.dashboards.panels import (
     COUNT,
     REQUESTS,
@@ -19,12 +18,15 @@ from gateway.dashboards.panels import (
     lines,
     rows,
     stacked,
+    tile,
     timeline,
     trend,
 )
 from gateway.dashboards.promql import ASKED, EXPERT, HOUR, RATE, WHOLE, events, growth, quantile, rate, series
 
 ASLEEP = f'{EXPERT}, state="asleep"'
+CACHE = f"{series('vllm:kv_cache_usage_perc', EXPERT)} or {series('vllm:gpu_cache_usage_perc', EXPERT)}"
+LEFT = 'from_expert=~"$expert"'
 UP = f"max by (expert, replica) ({series('moe_replica_up', EXPERT)})"
 
 
@@ -45,8 +47,8 @@ def _all() -> list[Panel]:
     return [
         rows(
             "Experts",
-            "One row an expert, as it is now; fallbacks and ejections are of all the time shown. Zero replicas up: its fallbacks "
-            "answer." + runbook("ExpertDown"),
+            "One row an expert, as it is now; ejections and fallbacks are of all the time shown, and the cache is the fullest of "
+            "its workers. Zero replicas up: its fallbacks answer." + runbook("ExpertDown"),
             [by],
             [
                 Column("Up", f"sum by ({by}) ({UP})", COUNT, ((1, "green"),), "red"),
@@ -67,6 +69,10 @@ def _all() -> list[Panel]:
                 ),
                 Column("Output", rate("moe_tokens_total", f'{EXPERT}, kind="output"', by), TOKENS),
                 Column("Ejections", events("moe_replica_ejections_total", EXPERT, by), COUNT, ((1, "orange"),)),
+                Column(
+                    "Fallbacks", _named(events("moe_fallbacks_total", LEFT, "from_expert")), COUNT, ((1, "orange"),)
+                ),
+                Column("Cache full", f"max by ({by}) ({CACHE})", SHARE, ((0.8, "orange"), (0.95, "red"))),
                 Column(
                     "Not as the file says",
                     f"max by ({by}) ({series('moe_expert_mismatch', EXPERT)})",
@@ -104,6 +110,11 @@ def _all() -> list[Panel]:
             ],
         ),
     ]
+
+
+def _named(by_from: str) -> str:
+    """With the expert that was left in the label that all other columns have."""
+    return f'sum by (expert) (label_replace({by_from}, "expert", "$1", "from_expert", "(.*)"))'
 
 
 def _each() -> list[Panel]:
@@ -169,7 +180,6 @@ def _speed() -> list[Panel]:
 
 
 def _worker() -> list[Panel]:
-    cache = f"{series('vllm:kv_cache_usage_perc', EXPERT)} or {series('vllm:gpu_cache_usage_perc', EXPERT)}"
     hits, asked = (rate(f"vllm:prefix_cache_{word}_total", EXPERT) for word in ("hits", "queries"))
     return [
         lines(
@@ -178,7 +188,7 @@ def _worker() -> list[Panel]:
             "requests wait or begin anew. Nothing is shown of servers that Prometheus does not ask."
             + runbook("WorkerCacheFull"),
             SHARE,
-            Query(f"max by (instance) ({cache})", "{{instance}} full"),
+            Query(f"max by (instance) ({CACHE})", "{{instance}} full"),
             Query(f"{hits} / ({asked} > 0)", "prompt tokens found"),
             limit=0.95,
         ),
@@ -194,7 +204,7 @@ def _worker() -> list[Panel]:
 
 
 def _mishaps() -> list[Panel]:
-    left = events("moe_fallbacks_total", 'from_expert=~"$expert"', "to_expert, reason", RATE)
+    left = events("moe_fallbacks_total", LEFT, "to_expert, reason", RATE)
     return [
         lines(
             "$expert: fallbacks",
@@ -223,19 +233,19 @@ def _sleep() -> list[Panel]:
             COUNT,
             Query(asleep),
         ).span(6),
-        trend(
+        tile(
             "$expert: worker-hours asleep",
             "In all of the time shown: hours of a GPU that something else could use.",
             "h",
             Query(f"{growth('moe_worker_asleep_seconds_total', EXPERT)} / {HOUR}"),
         ).span(6),
-        trend(
+        tile(
             "$expert: waking takes (p95)",
             "From the order to wake until it can answer, in all of the time shown. Those who wake it wait so long.",
             SECONDS,
             Query(quantile(0.95, "moe_worker_wake_seconds", EXPERT, over=WHOLE)),
         ).span(6),
-        trend(
+        tile(
             "$expert: restarts of workers",
             "Launched workers that died and were started again, in all of the time shown. Normal is none; the worker's log "
             "says why: moe-gateway workers logs." + runbook("WorkerRestarts"),

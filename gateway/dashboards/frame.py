@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as model
@@ -12,9 +11,9 @@ from gateway.dashboards.panels import SOURCE, Panel
 
 TAG = "moe-gateway"
 RUNBOOKS = "docs/runbooks"
-EXPERT = ("expert", "Expert", "label_values(moe_requests_in_flight, expert)")
-DOMAIN = ("domain", "Domain", "label_values(moe_routing_decisions_total, domain)")
-INSTANCE = ("instance", "Gateway", "label_values(moe_build_info, instance)")
+EXPERTS = ("expert", "Expert", "label_values(moe_requests_in_flight, expert)")
+DOMAINS = ("domain", "Domain", "label_values(moe_routing_decisions_total, domain)")
+INSTANCES = ("instance", "Gateway", "label_values(moe_build_info, instance)")
 STEPS = ("15s", "1m", "5m", "15m", "1h")
 LOADED = "max by (hash) (moe_config_info * on (instance, job) group_left () moe_config_last_success_timestamp_seconds) * 1000"
 
@@ -103,7 +102,7 @@ def _source() -> dashboard.DatasourceVariable:
 
 def _labels(name: str, label: str, query: str) -> dashboard.QueryVariable:
     """All of them at first; a series that lacks the label's value is then among them too."""
-    everything: Any = model.VariableOption(text="All", value="$__all", selected=True)
+    everything = model.VariableOption(text="All", value="$__all", selected=True)
     return (
         dashboard.QueryVariable(name)
         .label(label)
@@ -124,6 +123,7 @@ def _step() -> dashboard.CustomVariable:
     return (
         dashboard.CustomVariable("interval")
         .label("Finest step")
+        .description("The least time between two points; over long times Grafana makes it longer by itself.")
         .values(",".join(STEPS))
         .options(options)
         .current(options[0])

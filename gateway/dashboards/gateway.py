@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from gateway.dashboards.frame import INSTANCE as INSTANCES
-from gateway.dashboards.frame import frame, numbered, runbook, section
+from gateway.dashboards.frame import INSTANCES, frame, numbered, runbook, section
 from gateway.dashboards.panels import (
     BYTES,
     COUNT,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models.dashboard import Dashboard, DynamicConfigValue
 
-from gateway.dashboards.frame import EXPERT as EXPERTS
-from gateway.dashboards.frame import frame, numbered, runbook, section
+from gateway.dashboards.frame import EXPERTS, frame, numbered, runbook, section
 from gateway.dashboards.money import saved, spent
 from gateway.dashboards.panels import (
     COUNT,
@@ -145,7 +144,8 @@ def _requests() -> list[Panel]:
         ),
         lines(
             "Time to answer",
-            "From the first byte of a request to the last of its answer. p50 is the middle, p99 the slowest of a hundred.",
+            "From the first byte of a request to the last of its answer. p50 is the middle, p99 the slowest of a hundred. "
+            "Dots are single requests, with the ids of their traces, where the gateway traces.",
             SECONDS,
             *_percentiles("moe_request_duration_seconds", ASKED),
         ),
@@ -175,7 +175,10 @@ def _requests() -> list[Panel]:
 
 
 def _percentiles(histogram: str, where: str) -> list[Query]:
-    return [Query(quantile(part, histogram, where), f"p{part * 100:.0f}") for part in (0.5, 0.95, 0.99)]
+    return [
+        Query(quantile(part, histogram, where), f"p{part * 100:.0f}", exemplars=part == 0.95)
+        for part in (0.5, 0.95, 0.99)
+    ]
 
 
 def _figures() -> DynamicConfigValue:

@@ -25,8 +25,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 USD, SECONDS, SHARE, COUNT, BYTES = "currencyUSD", "s", "percentunit", "short", "bytes"
-REQUESTS, TOKENS, EVENTS = "reqps", "suffix: tok/s", "suffix: /s"
-USD_PER_HOUR = "suffix: USD/h"
+REQUESTS, TOKENS, USD_PER_HOUR = "reqps", "suffix: tok/s", "suffix: USD/h"
 Kind = Literal["range", "instant"]
 Meanings = Sequence[tuple[str, str, str]]  # a figure, what it means, its colour
 Panel = bargauge.Panel | heatmap.Panel | stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
@@ -35,10 +34,11 @@ P = TypeVar("P", bound=Panel)
 
 @dataclass(frozen=True)
 class Query:
-    """`legend` names each series, with {{label}} for what it has."""
+    """`legend` names each series, with {{label}} for what it has; with `exemplars` single requests are dots, with their traces."""
 
     expr: str
     legend: str = "__auto"
+    exemplars: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,10 @@ def heat_map(title: str, description: str, unit: str, query: Query) -> heatmap.P
 
 
 def rows(title: str, description: str, labels: Sequence[str], columns: Sequence[Column]) -> table.Panel:
-    """A row for each value of `labels`, by which every column's query is summed."""
+    """A row for each value of `labels`, by which every column's query is summed. Columns are two at the least."""
     queries = [Query(column.expr) for column in columns]
     panel = _common(table.Panel(), title, description, COUNT, "instant", queries, PromQueryFormat.TABLE)
     named = {f"Value #{ref}": column.name for ref, column in zip(string.ascii_uppercase, columns, strict=False)}
-    if len(columns) == 1:
-        named = {"Value": columns[0].name}
     order = {label: place for place, label in enumerate((*labels, *named))}
     panel.with_transformation(model.DataTransformerConfig("merge", options={}))
     panel.with_transformation(
@@ -205,7 +203,8 @@ def _common(
         panel.interval("$interval")
     for ref, query in zip(string.ascii_uppercase, queries, strict=False):
         target = prometheus.Dataquery().ref_id(ref).expr(query.expr).legend_format(query.legend).format(form)
-        panel.with_target((target.range() if kind == "range" else target.instant()).datasource(SOURCE))
+        target.range() if kind == "range" else target.instant()
+        panel.with_target((target.exemplar(True) if query.exemplars else target).datasource(SOURCE))
     return panel
 
 
