@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.exchange import Exchange, Outcome
@@ -94,6 +94,7 @@ def test_what_it_cost_is_set_against_what_it_would_have_cost() -> None:
     assert Receipt.of(row | costs | {"baseline_usd": None}).cost.saved_usd is None
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(0, 4)), max_size=30),
     st.integers(1, 4),

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ledger.asked import DEFAULTS, EVER, GROUPS, MOST_NAMED, AskedError, read_asked
@@ -82,6 +82,7 @@ def test_names_that_no_key_has_and_too_many_of_them_are_refused(names: list[str]
     assert caught.value.param == "key"
 
 
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(list(DEFAULTS)), st.text(max_size=30)), st.lists(st.text(), max_size=3))
 def test_whatever_is_said_is_understood_or_refused(words: dict[str, str], names: list[str]) -> None:
     try:

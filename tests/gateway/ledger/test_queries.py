@@ -123,7 +123,7 @@ def at_rank(rows: Sequence[Row], percent: int) -> float:
     return float(sorted(r["seconds"] for r in rows)[math.ceil(len(rows) * percent / 100) - 1])
 
 
-@settings(max_examples=12, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @given(rows=LEDGERS, by=GROUPINGS, zone=ZONES)
 def test_every_group_has_the_sums_and_the_times_of_its_rows_and_all_of_them_those_of_all(
     engine: Engine, rows: list[Row], by: tuple[str, ...], zone: Any
@@ -143,7 +143,7 @@ def test_every_group_has_the_sums_and_the_times_of_its_rows_and_all_of_them_thos
         assert (report.total.p50, report.total.p95) == (at_rank(rows, 50), at_rank(rows, 95))
 
 
-@settings(max_examples=12, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @given(rows=LEDGERS, by=GROUPINGS, before=MOMENTS, cut=MOMENTS, keys=st.lists(NAMES, max_size=2))
 def test_what_is_rolled_up_counts_on_and_times_that_follow_each_other_miss_nothing(
     engine: Engine, rows: list[Row], by: tuple[str, ...], before: datetime, cut: datetime, keys: list[str]

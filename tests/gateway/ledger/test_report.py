@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ledger.asked import Asked
@@ -50,6 +50,7 @@ def undone(cell: str) -> str | None:
     return (cell[1:] if cell.startswith("'") else cell) or None
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(NAMES, NAMES), unique=True, max_size=8))
 def test_names_come_back_from_csv_and_none_of_them_is_a_formula(names: list[tuple[str | None, str | None]]) -> None:
     lines = read(report(*(figures(*name) for name in names)).csv())
@@ -59,6 +60,7 @@ def test_names_come_back_from_csv_and_none_of_them_is_a_formula(names: list[tupl
         assert not line["key"].startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.floats(-1e6, 1e6).map(lambda usd: round(usd, 6)), min_size=1, max_size=6))
 def test_money_comes_back_from_csv_to_the_micro_dollar_and_adds_up(costs: list[float]) -> None:
     rows = [figures(f"k{i}", None, cost_usd=usd, compared=1, compared_usd=usd) for i, usd in enumerate(costs)]

@@ -96,7 +96,7 @@ async def test_nonsense_is_a_bad_request_that_names_it(ledger: str, query: Any, 
     assert told in error["message"]
 
 
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from([*ABOUT, "x"]), st.text(max_size=20)), max_size=4))
 async def test_whatever_is_asked_is_answered_or_a_bad_request(ledger: str, query: list[tuple[str, str]]) -> None:
     assert (await get(ledger, [(name, text.encode("utf-8", "replace")) for name, text in query])).status_code in (
