@@ -20,20 +20,23 @@ from gateway.metricfiles import fresh_folder
 from tests.integration.conftest import ROOT, metric
 
 # A process that counts as ours do: `handle N` N requests, `hold N` in flight, `up B` its only replica; `tell` prints /metrics.
+# `serve E` describes the experts E, `retire` those before them, and `ask E` is a request that the expert E answers.
 PROGRAM = """
 import sys
 from gateway import metricfiles
 metricfiles.join(int(sys.argv[1]))
-from gateway.exchange import Exchange, Outcome
+from gateway.exchange import Attempt, Exchange, Outcome
 from gateway.metrics import Metrics
 from gateway.replica import Replica
 from gateway.upstreams.base import FixedAddress
+from gateway.usage import Usage
 from tests.fakes.memory import experts_file, router_of
 
 file = experts_file({"coder": {}})
 replica = Replica("coder-0", FixedAddress("http://a.test/v1"), up=True)
 metrics = Metrics()
-metrics.describe(router_of(file), [replica], tuple(file.experts))
+routers = [router_of(file)]
+metrics.describe(routers[0], [replica], tuple(file.experts))
 print("ready", flush=True)
 for line in sys.stdin:
     verb, _, value = line.strip().partition(" ")
@@ -48,6 +51,16 @@ for line in sys.stdin:
     elif verb == "watch":
         replica = Replica(value, FixedAddress("http://a.test/v1"), up=True)
         metrics.describe(router_of(file), [replica], tuple(file.experts))
+    elif verb == "serve":
+        routers.append(router_of(experts_file({expert: {} for expert in value.split()})))
+        metrics.describe(routers[-1], [Replica(f"{e}-0", FixedAddress("http://a.test/v1")) for e in value.split()], value.split())
+    elif verb == "retire":
+        metrics.retire(routers.pop(0))
+    elif verb == "ask":
+        exchange = Exchange("r", "chat.completions", expert_id=value, usage=Usage(input=3), expert=file.experts["coder"])
+        exchange.attempts.append(Attempt(value, f"{value}-0", 0.0, Outcome.OK, 0.1))
+        exchange.observers = (metrics.observe,)
+        exchange.finish(Outcome.OK, 200)
     elif verb == "up":
         replica.up = value == "1"
         metrics.refresh()
@@ -149,6 +162,32 @@ def test_what_a_process_speaks_of_no_more_is_told_until_none_does(tmp_path: Path
     assert 'replica="coder-0"' not in told
     assert metric(told, "moe_replica_up", replica="coder-1") == 1
     assert metric(one.do("watch coder-0", "tell"), "moe_replica_up", replica="coder-0") == 1
+
+
+def test_what_a_process_counted_of_an_expert_is_told_until_the_last_of_them_retires_it(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    folder = stack.enter_context(fresh_folder(tmp_path))
+    one, two, three = (Counting(folder, number) for number in range(3))
+    for counting in (one, two, three):
+        stack.callback(counting.close)
+        told = counting.do("serve coder other", "retire", "ask coder", "ask other", "tell")
+    assert metric(told, "moe_requests_total", expert="coder") == metric(told, "moe_requests_total", expert="other") == 3
+    three.kill()
+    metricfiles.forget(folder, 2)  # what it counted stays; it speaks of nobody any more
+    assert metric(one.do("serve other", "tell"), "moe_requests_total", expert="coder") == 3
+    two.do("serve other", "retire", "ask coder")  # a request that ended late
+    told = one.do("tell")
+    assert metric(told, "moe_requests_total", expert="coder") == 4
+    assert metric(told, "moe_requests_in_flight", expert="coder") == 0
+    told = one.do("retire", "tell")
+    assert '"coder"' not in told
+    assert told == two.do("tell")
+    assert metric(told, "moe_tokens_total", expert="other", kind="input") == 9
+    assert metric(told, "moe_upstream_attempts_total") == metric(told, "moe_requests_total") == 3
+    told = two.do("serve coder other", "ask coder", "tell")
+    assert metric(told, "moe_requests_total", expert="coder") == 5  # it goes on where it was
+    assert "moe_roll" not in told
 
 
 def test_the_newest_time_of_loading_is_told(tmp_path: Path, stack: ExitStack) -> None:

@@ -109,11 +109,19 @@ def test_what_several_processes_count_is_exact_whoever_dies(config: Path, expert
         assert until(lambda: told(command, "moe_requests_total", code="200") == 60)
         assert told(command, "moe_requests_in_flight") == 0
         assert told(command, "moe_build_info") == told(command, "moe_replica_up") == 1
+        counted = {kind: told(command, "moe_tokens_total", kind=kind) for kind in ("input", "cached_input", "output")}
+        assert counted == {"input": 60 * 8, "cached_input": 60 * 3, "output": 60 * 4}
+        assert told(command, "moe_cost_usd_total") == pytest.approx(60 * (11 * 1.0 + 4 * 2.0) / 1e6, abs=1e-9)
+        held = sum(process.memory_info().rss for process in both)
+        assert held / 2 < told(command, "moe_process_resident_memory_bytes") < held * 2
+        assert told(command, "moe_event_loop_lag_seconds_count") > 0
         expert.behaviour = streams(*STREAM[:-1], then="hang")
         held = [streaming(command) for _ in range(16)]  # all at one process: one time in thirty thousand
         for connection in held:
             sockets.callback(connection.close)
         assert until(lambda: told(command, "moe_requests_in_flight") == 16)
+        assert until(lambda: told(command, "moe_open_connections") == 17)  # with the one that asks
+        used = told(command, "moe_process_cpu_seconds_total")
 
         both[0].kill()
         assert until(
@@ -121,6 +129,8 @@ def test_what_several_processes_count_is_exact_whoever_dies(config: Path, expert
         )
         survivors = told(command, "moe_requests_in_flight")
         assert 0 < survivors < 16  # those of the dead one are in flight no more
+        assert until(lambda: told(command, "moe_open_connections") == survivors + 1)
+        assert told(command, "moe_process_cpu_seconds_total") >= used
         sockets.close()
         assert until(lambda: told(command, "moe_requests_in_flight") == 0)
         expert.behaviour = well
@@ -181,6 +191,8 @@ def test_what_one_process_is_told_all_know_a_new_file_and_the_successor_of_a_wor
         assert answer.status_code == 200, answer.text
         assert until(lambda: [ask(command, "two") for _ in range(12)] == [200] * 12)
         assert told(command, "moe_config_info") == 1
+        assert until(lambda: told(command, "moe_requests_total", expert="one") == 0)  # the expert is gone from all
+        assert told(command, "moe_requests_total", expert="two") >= 12
         config.write_text(before)
         command.process.send_signal(signal.SIGHUP)
         assert until(lambda: [ask(command) for _ in range(12)] == [200] * 12)

@@ -12,10 +12,10 @@ from tests.fakes.upstream import PATIENCE, Behaviour, FakeServer, chunk, endless
 from tests.integration.conftest import Running, Start, experts_yaml
 
 
-def connect(gateway: Running, stream: bool) -> socket.socket:
+def connect(gateway: Running, stream: bool, model: str = "one") -> socket.socket:
     """Send a request and leave the socket open."""
     body = json.dumps(
-        {"model": "one", "stream": stream, "messages": [{"role": "user", "content": "Tell me a story"}]}
+        {"model": model, "stream": stream, "messages": [{"role": "user", "content": "Tell me a story"}]}
     ).encode()
     host, port = gateway.url.removeprefix("http://").split(":")
     client = socket.create_connection((host, int(port)), timeout=PATIENCE)
