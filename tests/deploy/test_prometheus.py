@@ -16,6 +16,7 @@ from gateway.exposition import NONE, PLAIN_TYPE
 from gateway.families import TTFT
 from gateway.processmetrics import REFUSALS
 from gateway.queueing import Reason as NoPlace
+from gateway.routes.carried import KINDS
 from gateway.workers.protocol import WorkerState
 from router.decision import Reason
 from tests.deploy.expressions import grouped, selectors
@@ -143,6 +144,7 @@ def values(counter: str, label: str) -> set[str]:
         "job": set(scrape_jobs()),
         "slo": {"availability", "ttft"},
         "domain": {NONE},
+        "endpoint": {"route", *(kind.endpoint for kind in KINDS.values())},
         "code": {str(code.value) for code in HTTPStatus} | {str(CLIENT_CLOSED_REQUEST)},
     }
     return of_labels[label]
