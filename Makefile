@@ -105,8 +105,9 @@ bench-routing: dev ## compare ways of routing, right against quick: make bench-r
 bench-domains: dev ## add domains from examples, write docs/adding-domains.md's figures: make bench-domains EVAL='name=prompts.jsonl.gz'
 	@$(BIN)/python -m tests.benchmarks.adding_domains $(EVAL) $(BENCH)
 
-deploy-tools: ## fetch Prometheus, Alertmanager and their tools, which try deploy/ and the dashboards, where Debian's packages can be had
+deploy-tools: ## fetch Prometheus, Alertmanager and their tools, which try deploy/ and the dashboards, and PostgreSQL, where Debian's packages can be had
 	@tests/deploy/tools.sh
+	@tests/gateway/ledger/postgres.sh
 
 deploy-check: dev ## run the commands of deploy/Dockerfile without Docker, and try the gateway that comes out (minutes, 800 MB)
 	@$(BIN)/python -m tests.deploy.rehearse

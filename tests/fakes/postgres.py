@@ -20,7 +20,7 @@ import pytest
 
 from tests.fakes.upstream import PATIENCE
 
-ROOT = Path(__file__).parents[2]
+UNPACKED = Path(__file__).parents[2] / ".cache" / "postgresql"  # by tests/gateway/ledger/postgres.sh
 PASSWORD = "s3cret-of-the-ledger"  # asked for by nobody: it must not be seen anywhere
 QUICK = {"fsync": "off", "shared_buffers": "16MB", "max_connections": "40", "jit": "off", "max_parallel_workers": "0"}
 
@@ -87,8 +87,8 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         """It refuses to be run by root."""
-        found = sorted(ROOT.glob(".cache/postgresql/usr/lib/*-linux-gnu"))
-        environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, found))} if found else None
+        libraries = [*UNPACKED.glob("usr/lib/*-linux-gnu"), *UNPACKED.glob("lib/*-linux-gnu")]
+        environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, libraries))} if libraries else None
         user = _other() if os.geteuid() == 0 else None
         log = (self.folder / "log").open("ab")
         with log:
@@ -125,10 +125,16 @@ def postgres() -> Iterator[Postgres]:
 
 
 def _programs() -> Path | None:
-    places = [*ROOT.glob(".cache/postgresql/usr/lib/postgresql/*/bin"), *Path("/usr/lib/postgresql").glob("*/bin")]
+    places = [*UNPACKED.glob("usr/lib/postgresql/*/bin"), *Path("/usr/lib/postgresql").glob("*/bin")]
     if on_path := shutil.which("postgres"):
         places.append(Path(on_path).resolve().parent)
-    return next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
+    return next((place for place in places if _may_run(place)), None)
+
+
+def _may_run(place: Path) -> bool:
+    """Whether it is all there, and who is not root may go there."""
+    entered = os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in (place, *place.parents))
+    return entered and (place / "initdb").exists() and (place / "postgres").exists()
 
 
 def _other() -> str:
