@@ -20,21 +20,16 @@ from gateway.dashboards.routing import routing
 
 @dataclass(frozen=True)
 class PanelQuery:
-    """One query of one panel. `legend` names a series, with {{label}} for what it has; `column` is its name in a table.
-
-    `form` is time_series, table or heatmap; `time_from` is the panel's own time, such as now/d for since midnight, if it has one.
-    """
+    """One query of one panel. `legend` names a series, with {{label}} for what it has, or a table's column. `time_from` is the
+    panel's own time if it has one, such as now/d for since midnight."""
 
     dashboard: str
     panel: str
-    look: str
     ref: str
     expr: str
     kind: Kind
-    form: str
     unit: str
     legend: str
-    column: str
     time_from: str | None
 
 
@@ -52,19 +47,17 @@ def text(dashboard: Dashboard) -> str:
 def queries(dashboard: Dashboard, name: str) -> Iterator[PanelQuery]:
     """Every query of its panels, variables not yet filled in."""
     for panel in panels(dashboard):
+        columns = _columns(panel)
         for target in cast(list[Dataquery], panel.targets):
-            column = _columns(panel).get(target.ref_id, "")
+            legend = columns.get(target.ref_id, target.legend_format or "")
             yield PanelQuery(
                 dashboard=name,
                 panel=panel.title or "",
-                look=panel.type_val,
                 ref=target.ref_id,
                 expr=target.expr,
                 kind="instant" if target.instant else "range",
-                form=target.format_val or "time_series",
-                unit=_unit(panel, column),
-                legend=target.legend_format or "",
-                column=column,
+                unit=_unit(panel, legend),
+                legend=legend,
                 time_from=panel.time_from,
             )
 

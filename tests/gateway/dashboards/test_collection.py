@@ -152,6 +152,21 @@ def test_a_query_asks_for_series_and_labels_that_are_there(query: PanelQuery) ->
     assert set(re.findall(r"{{(\w+)}}", query.legend)) <= grouped(expression)
 
 
+def test_whoever_runs_queries_elsewhere_is_told_how() -> None:
+    known = {(query.dashboard, query.panel, query.ref): query for query in QUERIES}
+    assert len(known) == len(QUERIES)
+    today, cache = known["cost", "Spent today", "A"], known["experts", "Experts", "J"]
+    assert (today.kind, today.unit, today.time_from) == ("instant", "currencyUSD", "now/d")
+    assert (cache.kind, cache.unit, cache.legend, cache.time_from) == ("instant", "percentunit", "Cache full", None)
+    by_phase = known["overview", "Clients that left", "A"]
+    assert (by_phase.kind, by_phase.unit, by_phase.legend) == ("range", "short", "{{phase}}")
+
+
+def test_a_variable_is_filled_in_whole() -> None:
+    values = {"a": "1", "ab": "2", "__interval": "15s", "interval": "1m"}
+    assert filled("$ab $a $interval $__interval", values) == "2 1 1m 15s"
+
+
 @pytest.mark.parametrize(("name", "built"), ALL)
 def test_every_variable_is_used_and_has_values(name: str, built: Dashboard) -> None:
     assert built.templating is not None
