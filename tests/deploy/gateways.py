@@ -18,6 +18,7 @@ from tests.deploy.files import ROOT
 ENDINGS = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_count", "_sum")}
 
 
+@cache
 def paths() -> set[str]:
     """Every path that it answers with a body."""
     found: list[Any] = [
@@ -43,6 +44,7 @@ def variables() -> set[str]:
     return of_flags | set(read)
 
 
+@cache
 def metrics() -> dict[str, set[str]]:
     """The series of /metrics, by the names that a query uses, and their labels."""
     found: dict[str, set[str]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,14 @@ def test_what_a_page_says_is_there(path: Path) -> None:
     assert set(re.findall(r"\bmoe[_:][a-z][\w:]*", page)) <= counted | {"moe_gateway"}
 
 
+@cache
+def gateway_command() -> Any:
+    return typer.main.get_command(app)
+
+
 def assert_parses(words: list[str]) -> None:
     """As the command line takes it: every command, option and number of arguments. Raises what click raises."""
-    command: Any = typer.main.get_command(app)
+    command = gateway_command()
     while hasattr(command, "commands"):
         name, *words = words
         assert name in command.commands, name
