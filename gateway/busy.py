@@ -4,55 +4,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
-
-
-class _Reading(NamedTuple):
-    """At the moment `at`: so many requests of ours run and, until `until`, so many of others. `busy` are the seconds in which any
-    did; `shared` the seconds that a request of ours would have had, had it run all the while: of each second its share."""
-
-    at: float
-    ours: int = 0
-    others: float = 0.0
-    until: float = -math.inf
-    busy: float = 0.0
-    shared: float = 0.0
 
 
 class Meter:
     """Of one server. While n requests run each is given an nth of the time, so that all together are given the time in which it was
-    busy, and nothing is given for the time in which it was idle."""
+    busy, and nothing is given for the time in which it was idle.
+
+    `_shared` is what a request of ours would have been given, had it run all the while: the difference of two readings is what one
+    was given in between.
+    """
+
+    __slots__ = ("_at", "_busy", "_clock", "_others", "_ours", "_shared", "_until")
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._last = _Reading(clock())
+        self._clock, self._at = clock, clock()
+        self._ours, self._others, self._until = 0, 0.0, -math.inf
+        self._busy = self._shared = 0.0
 
     def begin(self) -> float:
         """One more of ours runs; what this returns is for `end`."""
-        now = self._now()
-        self._last = now._replace(ours=now.ours + 1)
-        return now.shared
+        self._read()
+        self._ours += 1
+        return self._shared
 
     def end(self, began: float) -> float:
         """It ended. Returns the seconds that it is given."""
-        now = self._now()
-        self._last = now._replace(ours=now.ours - 1)
-        return now.shared - began
+        self._read()
+        self._ours -= 1
+        return self._shared - began
 
     def others(self, count: float, good_for: float) -> None:
         """So many requests of others run there; nobody knows any more after so many seconds."""
-        now = self._now()
-        self._last = now._replace(others=count, until=now.at + good_for)
+        self._read()
+        self._others, self._until = count, self._at + good_for
 
     @property
     def busy(self) -> float:
         """Seconds in which it had something to do, up to now."""
-        return self._now().busy
+        self._read()
+        return self._busy
 
-    def _now(self) -> _Reading:
-        last, now = self._last, self._clock()
-        with_others = max(0.0, min(now, last.until) - last.at)
-        alone = now - last.at - with_others
-        busy = (with_others if last.ours or last.others else 0.0) + (alone if last.ours else 0.0)
-        shared = with_others / (last.ours + last.others) + alone / last.ours if last.ours else 0.0
-        return last._replace(at=now, busy=last.busy + busy, shared=last.shared + shared)
+    def _read(self) -> None:
+        now = self._clock()
+        if self._others:
+            self._pass(max(0.0, min(now, self._until) - self._at), self._others)
+            if now < self._until:
+                return
+            self._others = 0.0
+        self._pass(now - self._at, 0.0)
+
+    def _pass(self, seconds: float, others: float) -> None:
+        self._at += seconds
+        if self._ours:
+            self._busy += seconds
+            self._shared += seconds / (self._ours + others)
+        elif others:
+            self._busy += seconds

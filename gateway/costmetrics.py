@@ -66,6 +66,8 @@ class CostMetrics:
         self.compared = counter("moe_compared_requests", "Requests that are compared with the baseline.", ("baseline",))
         self.comparable = counter("moe_comparable_requests", "Answered requests, compared or not, stand-ins too.")
         self.routing = counter("moe_routing_cost_usd", "What routing costs, in USD.", ("part",))
+        for part in ("classifier", "lost_cache"):
+            self.routing.labels(part)
         self.energy = counter("moe_energy_wh", "Energy of experts that declare watts, in watt-hours.", ("expert",))
         self.emissions = counter("moe_emissions_gco2e", "Emissions of that energy, in grams of CO2e.", ("expert",))
         self.unpriced = counter(
@@ -130,7 +132,8 @@ class CostMetrics:
         charge, expert = exchange.charge, exchange.expert_id
         if exchange.decision is not None:
             self._of(self.routing, "classifier").inc(charge.classifier)
-            self._of(self.routing, "lost_cache").inc(charge.lost_cache)
+            if charge.lost_cache:
+                self._of(self.routing, "lost_cache").inc(charge.lost_cache)
         for name, spec, seconds in exchange.occupied:
             if spec.energy:
                 self._count_energy(name, spec, spec.energy.watts * seconds / HOUR_SECONDS)

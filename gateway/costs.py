@@ -6,7 +6,6 @@ What each figure means, with an example: docs/cost.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -29,8 +28,7 @@ class Occupied(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """USD; None where it is not known.
 
     `cost` is by token prices; `estimated` the request's share of the GPU hours of experts that are paid by them. `baseline` and
@@ -63,9 +61,8 @@ class Tariff:
     def __init__(self, experts: Mapping[str, Expert] = NOBODY, cpu_hour: float = 0.0) -> None:
         self._cpu_second = cpu_hour / HOUR_SECONDS
         self.baseline: tuple[str, ListPrice] | None = None
-        self._rivals = tuple(
-            (name, expert.token_price) for name, expert in experts.items() if expert.token_price and not expert.stand_in
-        )
+        prices = ((name, expert.token_price) for name, expert in experts.items() if not expert.stand_in)
+        self._rivals = [(name, p.input, p.cached, p.output, p.reasoned) for name, p in prices if p is not None]
 
     def charge(
         self,
@@ -75,32 +72,45 @@ class Tariff:
         occupied: Sequence[Occupied] = (),
     ) -> Charge:
         """What a request cost that this expert answered, and which took so much time of servers."""
-        spec = answered[1] if answered else None
-        price = spec.token_price if spec else None
-        cost = usage.cost(price) if usage is not None and price else None
-        # A stand-in saves nothing, and what costs nobody knows how much is not compared.
-        compared = usage if spec and spec.price and not spec.stand_in and usage and usage.total else None
-        hourly = [o.expert.replica_hour * o.seconds / HOUR_SECONDS for o in occupied if o.expert.gpu_price]
-        watts = [
-            (o.expert.energy.watts * o.seconds / HOUR_SECONDS, o.expert.energy) for o in occupied if o.expert.energy
-        ]
-        grams = [hours / KILO * e.gco2e_per_kwh for hours, e in watts if e.gco2e_per_kwh is not None]
-        return Charge(
-            cost=cost,
-            estimated=sum(hourly) if hourly else None,
-            baseline=self.baseline[1].cost(compared) if compared and self.baseline else None,
-            dearest=self._dearest(compared, decision, cost) if compared else None,
-            classifier=decision.seconds * self._cpu_second if decision else 0.0,
-            lost_cache=_lost_cache(answered, usage, decision) if answered and usage and decision else 0.0,
-            energy_wh=sum(hours for hours, _ in watts) if watts else None,
-            gco2e=sum(grams) if grams else None,
-        )
+        cost = baseline = dearest = None
+        lost_cache = 0.0
+        if answered is not None and usage is not None:
+            expert = answered[1]
+            price = expert.token_price
+            cost = None if price is None else usage.cost(price)
+            # A stand-in saves nothing, and what costs nobody knows how much is not compared.
+            if expert.price is not None and usage.total and not expert.stand_in:
+                baseline = None if self.baseline is None else self.baseline[1].cost(usage)
+                dearest = self._dearest(usage, decision, cost)
+            if decision is not None and decision.switched is not None:
+                lost_cache = _lost_cache(answered, usage, decision)
+        classifier = 0.0 if decision is None else decision.seconds * self._cpu_second
+        return Charge(cost, _estimated(occupied), baseline, dearest, classifier, lost_cache, *_energy(occupied))
 
     def _dearest(self, usage: Usage, decision: Decision | None, cost: float | None) -> float | None:
         """The largest bill for these tokens among the experts that could have answered, by token prices."""
-        refused = {c.expert for c in decision.candidates if c.refused} if decision else ()
-        bills = [usage.cost(price) for name, price in self._rivals if name not in refused]
+        refused = [c.expert for c in decision.candidates if c.refused] if decision else ()
+        reasoning, said = usage.reasoning, usage.output - usage.reasoning
+        bills = [
+            (usage.input * fresh + usage.cached_input * cached + said * output + reasoning * reasoned) / PER_MILLION
+            for name, fresh, cached, output, reasoned in self._rivals
+            if name not in refused
+        ]
         return max(bills if cost is None else (*bills, cost), default=None)
+
+
+def _estimated(occupied: Sequence[Occupied]) -> float | None:
+    hourly = [o.expert.replica_hour * o.seconds / HOUR_SECONDS for o in occupied if o.expert.gpu_price]
+    return sum(hourly) if hourly else None
+
+
+def _energy(occupied: Sequence[Occupied]) -> tuple[float | None, float | None]:
+    """Watt-hours and grams of CO2e, of those that declare what they draw, and how it is made."""
+    hours = [
+        (e.watts * o.seconds / HOUR_SECONDS, e.gco2e_per_kwh) for o in occupied if (e := o.expert.energy) is not None
+    ]
+    grams = [wh / KILO * per_kwh for wh, per_kwh in hours if per_kwh is not None]
+    return sum(wh for wh, _ in hours) if hours else None, sum(grams) if grams else None
 
 
 NO_TARIFF = Tariff()
@@ -111,7 +121,7 @@ def _lost_cache(answered: tuple[str, Expert], usage: Usage, decision: Decision) 
     cache. How long those are is estimated; how much of them it did have there is told."""
     name, expert = answered
     price = expert.token_price
-    if decision.switched is None or price is None or name == decision.previous:
+    if price is None or name == decision.previous:
         return 0.0
     unread = min(usage.input, max(0, decision.prefix - usage.cached_input))
     return unread * max(0.0, price.input - price.cached) / PER_MILLION

@@ -84,7 +84,7 @@ def test_a_known_bill() -> None:
     assert charge.cost == pytest.approx(0.000305, abs=1e-15)
     assert charge.baseline == pytest.approx(0.00925, abs=1e-15)
     assert charge.dearest == pytest.approx(0.00485, abs=1e-15)
-    assert replace(charge, cost=None, baseline=None, dearest=None) == NO_CHARGE
+    assert charge._replace(cost=None, baseline=None, dearest=None) == NO_CHARGE
 
 
 def test_a_stand_in_saves_nothing_and_is_nobodys_rival() -> None:
