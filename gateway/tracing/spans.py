@@ -81,6 +81,8 @@ class RequestTrace:
                 "moe.reason": decision.reason if decision else None,
                 "moe.attempts": len(exchange.attempts),
                 "moe.cost_usd": exchange.cost,
+                "moe.estimated_usd": exchange.charge.estimated,
+                "moe.energy_wh": exchange.charge.energy_wh,
             },
         )
         # Of a refused request the client is the cause; one that broke off has told it status 200.
@@ -110,34 +112,26 @@ class RequestTrace:
         span.end(self._at(decided))
 
     def _end_attempt(self, exchange: Exchange, attempt: Attempt, span: Span) -> None:
-        if attempt is exchange.attempts[-1]:
-            self._answered(exchange, attempt, span)
-        _set(
-            span,
-            {
-                named.ERROR_TYPE: None if attempt.outcome in CALM else str(attempt.outcome),
-                "moe.outcome": str(attempt.outcome),
-            },
-        )
-        if attempt.outcome not in CALM:
+        failed = attempt.outcome not in CALM
+        said = self._answered(exchange, attempt) if attempt is exchange.attempts[-1] else {}
+        said |= {"moe.outcome": str(attempt.outcome), named.ERROR_TYPE: str(attempt.outcome) if failed else None}
+        _set(span, said)
+        if failed:
             span.set_status(Status(StatusCode.ERROR))
         span.end(self._at(attempt.started + attempt.seconds))
 
-    def _answered(self, exchange: Exchange, attempt: Attempt, span: Span) -> None:
+    def _answered(self, exchange: Exchange, attempt: Attempt) -> dict[str, AttributeValue | None]:
         """What is known of the attempt that the exchange ended with alone."""
         usage, first = exchange.usage, exchange.first_token
-        _set(
-            span,
-            {
-                named.REQUEST_STREAM: exchange.stream,
-                named.RESPONSE_MODEL: exchange.expert.upstream_model if exchange.expert and first else None,
-                named.FIRST_CHUNK: first - attempt.started if first and exchange.stream else None,
-                named.INPUT_TOKENS: usage.input + usage.cached_input if usage else None,
-                named.CACHED_TOKENS: usage.cached_input if usage else None,
-                named.OUTPUT_TOKENS: usage.output if usage else None,
-                named.REASONING_TOKENS: usage.reasoning if usage else None,
-            },
-        )
+        return {
+            named.REQUEST_STREAM: exchange.stream,
+            named.RESPONSE_MODEL: exchange.expert.upstream_model if exchange.expert and first else None,
+            named.FIRST_CHUNK: first - attempt.started if first and exchange.stream else None,
+            named.INPUT_TOKENS: usage.input + usage.cached_input if usage else None,
+            named.CACHED_TOKENS: usage.cached_input if usage else None,
+            named.OUTPUT_TOKENS: usage.output if usage else None,
+            named.REASONING_TOKENS: usage.reasoning if usage else None,
+        }
 
     def _at(self, seconds: float) -> int:
         """A time of time.perf_counter, in nanoseconds since 1970. All of a trace by one clock: none ends before it began."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,16 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
         yield started
 
 
+@cache
+def client() -> httpx.Client:
+    """One for all, since making one costs more than a request; each request has a connection of its own."""
+    return httpx.Client(timeout=PATIENCE, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 def ask(url: str, request_id: str, traceparent: str = RECORDED, **body: Any) -> httpx.Response:
     headers = {"x-request-id": request_id, "traceparent": traceparent, "tracestate": STATE}
     body = {"model": "one", "messages": [{"role": "user", "content": PROMPT}], **body}
-    return httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=PATIENCE)
+    return client().post(f"{url}/v1/chat/completions", json=body, headers=headers)
 
 
 def test_a_request_is_a_server_span_a_routing_span_and_one_for_each_attempt(
@@ -112,7 +119,7 @@ def test_a_client_that_leaves_a_stream_that_breaks_off_and_a_refusal_leave_their
     servers[0].behaviour = endless
     body = {"model": "one", "messages": [{"role": "user", "content": PROMPT}], "stream": True}
     where = f"{gateway.url}/v1/chat/completions"
-    with httpx.stream("POST", where, json=body, headers={"x-request-id": "gone"}) as reply:
+    with client().stream("POST", where, json=body, headers={"x-request-id": "gone"}) as reply:
         next(reply.iter_raw())
     server, _, attempt = seen.request("gone")
     assert [(s.attributes["moe.outcome"], s.error) for s in (server, attempt)] == [("cancelled", False)] * 2
@@ -155,7 +162,7 @@ def test_a_hostile_trace_context_is_as_none(seen: Receiver, start: Start, server
     for i, traceparent in enumerate(HOSTILE.values()):
         given = {"x-request-id": f"req-{i}", "traceparent": traceparent, "tracestate": STATE}
         raw = [(name.encode(), value.encode("latin-1")) for name, value in given.items()]
-        assert httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=raw).status_code == 200
+        assert client().post(f"{gateway.url}/v1/chat/completions", json=body, headers=raw).status_code == 200
         server, _, attempt = seen.request(f"req-{i}")
         assert (server.parent, server.state) == ("", ""), list(HOSTILE)[i]
         assert server.trace not in (TRACE, "0" * 32)
@@ -243,7 +250,7 @@ def test_a_reload_goes_on_with_the_same_exporter(
     ours = exporters() - before
     assert ours
     config.write_text(experts_yaml(servers[0], extra="router: {confidence_floor: 0.4}"))
-    assert httpx.post(f"{gateway.url}/admin/reload", timeout=PATIENCE).status_code == 200
+    assert client().post(f"{gateway.url}/admin/reload").status_code == 200
     assert ask(gateway.url, "req-1").status_code == 200
     assert len(seen.request("req-1")) == 3
     assert exporters() - before == ours
@@ -264,6 +271,7 @@ def test_what_is_not_sent_yet_is_sent_at_the_end_by_each_of_several_processes(
             "OTEL_METRIC_EXPORT_INTERVAL": "600000",
             "OTEL_SERVICE_NAME": "ours",
         }
+        late |= {"MOE_GATEWAY_LOG_FORMAT": "console", "MOE_GATEWAY_LOG_LEVEL": "info"}
         arguments = ("--config", str(config), "--state", str(tmp_path / "state"), "--processes", "2")
         environment = {**late, "OTEL_EXPORTER_OTLP_ENDPOINT": seen.url}
         with serve(*arguments, environment=environment) as command:
@@ -275,6 +283,10 @@ def test_what_is_not_sent_yet_is_sent_at_the_end_by_each_of_several_processes(
         assert len([span for span in seen.spans if span.kind == "server"]) == 24
         assert {span.service["service.name"] for span in seen.spans} == {"ours"}
         assert len({span.service["service.instance.id"] for span in seen.spans}) == 2
+        lines = [line for line in command.screen if " 200 ok " in line]
+        assert {match[1] for line in lines if (match := re.search(r"INFO +\[(\d)\]", line))} == {"0", "1"}
+        traces = {match[1] for line in lines if (match := re.search("trace_id=([0-9a-f]+)", line))}
+        assert traces == {span.trace for span in seen.spans}
         up = {headers["traceparent"].split("-")[2] for headers in servers[0].headers}
         assert up == {span.id for span in seen.spans if span.kind == "client"}
 
