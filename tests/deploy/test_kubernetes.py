@@ -7,7 +7,7 @@ import re
 
 import kubernetes_validate
 import pytest
-from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
+from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 
 from gateway import __version__
 from gateway.processes import MARGIN_SECONDS
@@ -65,13 +65,14 @@ def test_kubernetes_schemas_take_every_object(overlay: str, version: str) -> Non
         kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_the_operators_own_model_takes_every_monitor_and_knows_all_of_it() -> None:
-    monitors = of_kind("gpu", "ServiceMonitor").values()
-    assert len(monitors) == 2
-    for monitor in monitors:
-        known = ServiceMonitor.model_validate(monitor)
-        assert known.model_dump(mode="json", by_alias=True, exclude_unset=True) == monitor
-    assert not of_kind("cpu", "ServiceMonitor"), "a cluster to try it in need not have the operator"
+def test_the_operators_own_models_take_every_monitor_and_rule_and_know_all_of_them() -> None:
+    for kind, model in (("ServiceMonitor", ServiceMonitor), ("PrometheusRule", PrometheusRule)):
+        objects = of_kind("gpu", kind).values()
+        assert len(objects) == 2
+        for one in objects:
+            known = model.model_validate(one)
+            assert known.model_dump(mode="json", by_alias=True, exclude_unset=True) == one
+        assert not of_kind("cpu", kind), "a cluster to try it in need not have the operator"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
