@@ -176,12 +176,17 @@ def _mode(written: str) -> int:
 
 
 def _ledger(url: str | None, state: Path) -> str | None:
+    """Raises NewerLedgerError, MissingExtraError."""
     from gateway.ledger import urls
+    from gateway.ledger.errors import LedgerUrlError
 
     if url == "none":
         return None
     url = url or urls.in_file((state / LEDGER).resolve())
-    urls.check(url)
+    try:
+        urls.check(url)
+    except LedgerUrlError as error:
+        fail(str(error), CALLED_WRONGLY)
     return url
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import sqlite3
 import stat
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -14,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from gateway.cli import app, main
 from gateway.commands.serve import serve
+from gateway.ledger.errors import NewerLedgerError
 from gateway.settings import Settings
 
 OPTIONS = {
@@ -53,7 +56,9 @@ def test_every_option_has_its_variable_and_says_what_it_is(name: str) -> None:
 
 def test_with_no_options_it_is_set_up_as_promised(config: Path, served: list[Settings]) -> None:
     assert call("--config", str(config)).exit_code == 0
-    assert served == [Settings(config=config, state=config.parent / ".moe-gateway")]
+    state = config.parent / ".moe-gateway"
+    ledger = f"sqlite:///{state}/ledger.db"
+    assert served == [Settings(config=config, state=state, ledger=ledger, ledger_keep=90 * 86400.0)]
 
 
 GIVEN: dict[str, tuple[str, Any]] = {
@@ -67,6 +72,8 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "backlog": ("7", 7),
     "drain_delay": ("1.5", 1.5),
     "drain_seconds": ("90", 90.0),
+    "ledger": ("sqlite:////nowhere/x.db", "sqlite:////nowhere/x.db"),
+    "ledger_keep": ("36h", 36 * 3600.0),
 }
 RENAMED: dict[str, tuple[str, str, Any]] = {
     "max_body_mib": ("max_body_bytes", "3", 3 * 1024 * 1024),
@@ -97,6 +104,9 @@ def test_what_is_given_is_what_is_meant(
         (("--uds-mode", "rw"), "--uds-mode: 'rw' is no mode such as 660"),
         (("--uds-mode", "1777"), "--uds-mode: '1777' is no mode"),
         (("--uds-mode", "-1"), "--uds-mode: '-1' is no mode"),
+        (("--ledger", "mysql://me:hunter2@h/db"), "--ledger takes sqlite:////path/to/ledger.db, postgresql://"),
+        (("--ledger-keep", "0d"), "--ledger-keep: '0d' is neither forever nor a time such as 90d"),
+        (("--ledger-keep", "3600"), "--ledger-keep: '3600' is neither"),
     ],
 )
 def test_called_wrongly_is_one_line_and_status_2(
@@ -132,6 +142,24 @@ def test_what_cannot_be_is_refused_with_status_2(
     result = call("--config", str(config), *arguments)
     assert result.exit_code == 2
     assert arguments[0] in result.output
+    assert served == []
+
+
+def test_a_ledger_may_be_none_kept_for_ever_and_hold_prompts(
+    config: Path, served: list[Settings], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--config", str(config), "--ledger", "none", "--ledger-prompts").exit_code == 0
+    assert served[0].ledger is None
+    result = call("--config", str(config), "--ledger-keep", "forever", "--ledger-prompts")
+    assert (served[1].ledger_keep, served[1].ledger_prompts) == (None, True)
+    assert "prompts are written into the ledger" in (result.stderr or capfd.readouterr().err)
+
+
+def test_the_ledger_of_a_newer_gateway_is_refused(config: Path, tmp_path: Path, served: list[Settings]) -> None:
+    (tmp_path / ".moe-gateway").mkdir()
+    with closing(sqlite3.connect(tmp_path / ".moe-gateway" / "ledger.db")) as newer, newer:
+        newer.execute("CREATE TABLE ledger_revision AS SELECT '9999' AS version_num")
+    assert isinstance(call("--config", str(config)).exception, NewerLedgerError)
     assert served == []
 
 

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import json
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,16 @@ from gateway.ledger.tables import metadata, requests
 from tests.fakes.ledgers import look, row
 
 AT_ONCE = 3
+# Opens each ledger that it is told of, and says when it is done.
 PROGRAM = """
-import json, sys
+import sys
 from gateway.ledger.store import Store
-sys.stdin.readline()
-for url in json.loads(sys.argv[1]):
-    store = Store(url)
-    store.open()
-    store.close()
+for url in map(str.strip, sys.stdin):
+    if url:
+        store = Store(url)
+        store.open()
+        store.close()
+    print("done", flush=True)
 """
 
 
@@ -91,19 +92,26 @@ def test_a_newer_database_is_left_alone(url: str) -> None:
 
 
 def test_of_processes_that_begin_at_once_one_migrates(tmp_path: Path, on_server: str) -> None:
-    both = [urls.in_file(tmp_path / "ledger.db"), on_server]
-    begin = [sys.executable, "-c", PROGRAM, json.dumps(both)]
-    processes = [
-        subprocess.Popen(begin, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(AT_ONCE)
-    ]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    said = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * AT_ONCE, said
-    for url in both:
-        assert look(url, "SELECT version_num FROM ledger_revision") == [(REVISION,)]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(opener()) for _ in range(AT_ONCE)]
+        for url in ("", urls.in_file(tmp_path / "ledger.db"), on_server):
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write(f"{url}\n")
+                process.stdin.flush()
+            assert [process.stdout.readline() for process in processes if process.stdout] == ["done\n"] * AT_ONCE
+            if url:
+                assert look(url, "SELECT version_num FROM ledger_revision") == [(REVISION,)]
+
+
+@contextmanager
+def opener() -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_the_file_is_for_this_user_alone(tmp_path: Path) -> None:
