@@ -35,7 +35,15 @@ def test_a_prompt_beyond_a_bound_has_the_prices_of_its_tier(prompt: int, usd: fl
     gemini = public_price("gemini-2.5-pro")
     assert gemini is not None
     assert gemini.cost(Usage(input=prompt, output=1000)) == pytest.approx(usd, abs=1e-9)
-    assert gemini.cost(Usage(input=1, cached_input=prompt - 1, output=1000)) < usd
+    of_cached = (usd - (0.01 if prompt == 200_000 else 0.015)) / 10  # the cache is a tenth, and a part of the prompt
+    assert gemini.cost(Usage(input=0, cached_input=prompt, output=0)) == pytest.approx(of_cached, abs=1e-9)
+
+
+def test_the_highest_bound_that_is_passed_counts() -> None:
+    tiers = {"input_cost_per_token_above_100k_tokens": 2e-6, "input_cost_per_token_above_200k_tokens": 3e-6}
+    found = list_price(ENTRY | tiers)
+    assert found is not None
+    assert [found.cost(Usage(input=n)) * 10 for n in (100_000, 200_000, 300_000)] == pytest.approx([1.0, 4.0, 9.0])
 
 
 ENTRY = {"input_cost_per_token": 1e-6, "output_cost_per_token": 4e-6, "cache_read_input_token_cost": 5e-7}
