@@ -14,7 +14,7 @@ from typing import TextIO
 from gateway.logs.lines import OURS
 
 MOST_LINES = 10_000  # that wait: some megabytes
-FLUSH_SECONDS = 1.0  # at the end, for a reader that may have stopped
+FLUSH_SECONDS = 3.0  # at the end, for a reader that may have stopped
 
 Write = Callable[[str], None]
 

@@ -21,11 +21,13 @@ from hypothesis import strategies as st
 
 from gateway import logs
 from gateway.exchange import Exchange, Outcome
+from gateway.logs import writer
 from gateway.logs.lines import FIELDS, WITHHELD, ConsoleLines, JsonLines
 from gateway.logs.writer import Writer, into
 from gateway.settings import LogFormat, LogLevel
 from gateway.usage import Usage
 from tests.fakes.memory import decision, experts_file
+from tests.fakes.upstream import PATIENCE
 
 SECRET = "the patient is called Ada"
 FILE = experts_file({"coder": {"price": {"input": 1.0, "output": 2.0}, "defaults": {"system": SECRET}}})
@@ -47,6 +49,11 @@ class Lines:
 
 
 Configured = Callable[..., Lines]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "FLUSH_SECONDS", PATIENCE)
 
 
 @pytest.fixture
@@ -352,29 +359,29 @@ def test_a_reader_that_stops_holds_nobody_up_and_what_it_missed_is_counted() -> 
 
     def write(line: str) -> None:
         reading.set()
-        assert goes_on.wait(30)
+        assert goes_on.wait(PATIENCE)
         written.append(line)
 
-    writer = Writer(JsonLines(), write, most=3)
-    writer.handle(record("0"))
-    assert reading.wait(30)
+    handler = Writer(JsonLines(), write, most=3)
+    handler.handle(record("0"))
+    assert reading.wait(PATIENCE)
     for i in range(1, 11):
-        writer.handle(record(str(i)))
+        handler.handle(record(str(i)))
     goes_on.set()
-    writer.flush()
+    handler.flush()
     told = [json.loads(line) for line in written]
     assert [line["event"] for line in told] == ["0", "log lines were dropped", "1", "2", "3"]
     assert told[1]["dropped"] == 7
-    writer.close()
+    handler.close()
 
 
 def test_a_line_that_cannot_be_made_is_counted_and_not_quoted(capfd: pytest.CaptureFixture[str]) -> None:
     written: list[str] = []
-    writer = Writer(JsonLines(), written.append)
-    writer.handle(logging.makeLogRecord({"name": "moe_gateway", "msg": "%d", "args": (SECRET,), "levelname": "INFO"}))
-    writer.handle(record("next"))
-    writer.flush()
-    writer.close()
+    handler = Writer(JsonLines(), written.append)
+    handler.handle(logging.makeLogRecord({"name": "moe_gateway", "msg": "%d", "args": (SECRET,), "levelname": "INFO"}))
+    handler.handle(record("next"))
+    handler.flush()
+    handler.close()
     assert [json.loads(line)["event"] for line in written] == ["next", "log lines were dropped"]
     assert "Ada" not in "".join(capfd.readouterr())
 
@@ -396,11 +403,11 @@ def test_a_pipe_that_nobody_reads_any_more_is_no_failure() -> None:
 def test_what_is_logged_last_is_written_before_the_process_ends() -> None:
     program = (
         "import logging, sys; from gateway import logs; logs.configure()\n"
-        "for i in range(500): logs.log.info('line')\n"
+        "for i in range(50): logs.log.info('line')\n"
         f"raise ValueError({SECRET!r})"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 1
     told = [json.loads(line) for line in done.stderr.splitlines()]
-    assert [line["event"] for line in told] == ["line"] * 500 + ["the process failed"]
+    assert [line["event"] for line in told] == ["line"] * 50 + ["the process failed"]
     assert "Ada" not in done.stderr

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +46,13 @@ class Mute:
     def listen(self) -> None:
         self._heard.set()
 
+    def said(self, text: bytes) -> bool:
+        """Whether a line with `text` comes."""
+        until = time.monotonic() + PATIENCE
+        while not any(text in line for line in self.stderr) and time.monotonic() < until:
+            time.sleep(0.02)
+        return any(text in line for line in self.stderr)
+
 
 @contextmanager
 def mute(*arguments: str, environment: dict[str, str]) -> Iterator[Mute]:
@@ -68,7 +76,8 @@ def mute(*arguments: str, environment: dict[str, str]) -> Iterator[Mute]:
     def read_stderr() -> None:
         with open(reader, "rb") as stream:
             command._heard.wait()
-            command.stderr.extend(stream)
+            for line in stream:
+                command.stderr.append(line)
 
     threads = [threading.Thread(target=work, daemon=True) for work in (read_stdout, read_stderr)]
     for thread in threads:
@@ -181,6 +190,8 @@ def test_nothing_of_a_request_is_told_whatever_goes_wrong_though_nobody_reads_it
         with mute(*arguments, environment=environment) as command, httpx.Client(timeout=PATIENCE) as client:
             asked = Asked(command.url, client)
             _everything(asked, servers)
+            command.listen()
+            assert command.said(b'"endpoint":"embeddings"')  # the last of them
         told = [json.loads(line) for line in b"".join(command.stderr).splitlines() if line.startswith(b"{")]
         _check_lines(told, asked, seen)
         _check_nothing_is_told(command, seen, state, [server.port for server in servers])
