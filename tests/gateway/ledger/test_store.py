@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from datetime import timedelta, timezone
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from gateway.ledger import urls
+from gateway.ledger.database import connected
 from gateway.ledger.store import Store, why
-from tests.fakes.ledgers import look, row
+from gateway.ledger.tables import requests
+from tests.fakes.ledgers import THEN, look, row
 from tests.fakes.postgres import PASSWORD
 
 NUMBERS = "SELECT number FROM requests ORDER BY number"
@@ -77,3 +81,15 @@ def test_times_and_numbers_come_back_as_they_went(url: str) -> None:
     store.close()
     found = look(url, "SELECT input_tokens, cost_usd, confidence, stream FROM requests")
     assert found == [(2**40, 1e-7, 0.1 + 0.2, True)]
+
+
+def test_a_time_is_the_same_moment_whatever_its_zone(url: str) -> None:
+    tokyo = THEN.astimezone(timezone(timedelta(hours=9)))
+    store = Store(url)
+    store.write([row(1, at=tokyo)])
+    store.close()
+    engine = connected(url, read_only=True)
+    with engine.connect() as connection:
+        (at,) = connection.execute(select(requests.c.at)).one()
+    engine.dispose()
+    assert (at, at.utcoffset()) == (THEN, timedelta(0))
