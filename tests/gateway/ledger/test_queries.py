@@ -176,6 +176,16 @@ def test_days_that_were_rolled_up_are_known_by_name_and_the_rest_of_them_is_not(
         assert asked_of(engine, Asked((), begins + timedelta(seconds=1))).total.sums["requests"] == count - 1
 
 
+def test_what_ended_on_a_border_is_of_the_time_that_begins_there(engine: Engine) -> None:
+    filled(engine, [row(number, at=THEN + timedelta(hours=number)) for number in range(3)])
+    for asked, count in (
+        (Asked((), EVER, THEN), 0),
+        (Asked((), THEN, THEN + timedelta(hours=2)), 2),
+        (Asked((), THEN), 3),
+    ):
+        assert asked_of(engine, asked).total.sums["requests"] == count
+
+
 def test_the_clocks_of_a_zone_are_followed_when_they_change(engine: Engine) -> None:
     moments = [SUMMER_ENDS + timedelta(minutes=minutes) for minutes in (-121, -61, -1, 0, 59, 60)]
     filled(engine, [row(number, at=at) for number, at in enumerate(moments)])
