@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from gateway import __version__, metricfiles
 from gateway.children import Children
@@ -18,11 +18,14 @@ from gateway.ledger.metrics import LedgerMetrics
 from gateway.processmetrics import ProcessMetrics
 from gateway.replica import Replica, State
 from gateway.workermetrics import WorkerMetrics
+from router.decision import Decision, Stage
 from router.routing import Router
 
 # The codes that INTERFACE.md promises, and 499 for a client that left. A server may answer with any number.
-CODES = frozenset((200, *range(400, 406), 408, 409, 413, 415, 422, 429, 499, *range(500, 505)))
+CODES = {code: str(code) for code in (200, *range(400, 406), 408, 409, 413, 415, 422, 429, 499, *range(500, 505))}
 LIMITED = ("upstream", "queue", "explanations")  # who tells a request to come back later
+Labels = tuple[str, str, str, str]
+NO_STAGE: Stage = "none"
 KINDS = ("input", "cached_input", "output", "reasoning")
 
 
@@ -40,6 +43,9 @@ class Metrics(Families):
         super().__init__(self.registry)
         self._of, self._roll = Children(), Roll()
         self._exposition = Exposition(self.registry, self._roll)
+        # What every request needs is looked up once for several families.
+        self._of_request: dict[Labels, tuple[Counter, Histogram, Histogram]] = {}
+        self._of_decision: dict[Labels, tuple[Counter, Histogram]] = {}
         self._replicas: Sequence[Replica] = ()
         self._served: Mismatched | None = None
         self.workers = WorkerMetrics(self.registry)
@@ -47,8 +53,11 @@ class Metrics(Families):
         self.process = ProcessMetrics(self.registry)
         self.ledger = LedgerMetrics(self.registry)
         self.build_info.labels(__version__).set(1)
+        # A rate of Prometheus' misses the first of a series that does not begin at 0.
         for kind in LIMITED:
             self.rate_limited.labels(kind)
+        for outcome in ("ok", "failed"):
+            self.reloads.labels(outcome)
 
     def describe(
         self,
@@ -70,6 +79,8 @@ class Metrics(Families):
         for expert in expert_ids:
             self._of(self.in_flight, expert).inc(0)
             self._of(self.queued, expert).inc(0)
+            for kind in KINDS:
+                self._of(self.tokens, expert, kind)
         self.refresh()
 
     def retire(self, router: Router) -> None:
@@ -114,39 +125,48 @@ class Metrics(Families):
 
     def observe(self, exchange: Exchange) -> None:
         """Count one finished exchange."""
-        of, endpoint, expert = self._of, exchange.endpoint, exchange.expert_id or NONE
-        decision = exchange.decision
+        endpoint, expert, decision = exchange.endpoint, exchange.expert_id or NONE, exchange.decision
         domain = decision.scores.domain if decision and decision.scores else NONE
-        of(self.requests, endpoint, expert, domain, _code(exchange.status)).inc()
-        of(self.duration, endpoint, expert).observe(exchange.seconds, _exemplar(exchange))
-        of(self.overhead, endpoint).observe(max(0.0, exchange.seconds - exchange.waited))
-        self._observe_decision(exchange)
+        seconds, trace = exchange.seconds, exchange.trace_id
+        # What leads from a histogram to a trace. Of several processes none is kept: it would be that of one of them alone.
+        exemplar = {"trace_id": trace} if trace else None
+        key = endpoint, expert, domain, CODES.get(exchange.status) or _class(exchange.status)
+        requests, duration, overhead = self._of_request.get(key) or self._new_request(key)
+        requests.inc()
+        duration.observe(seconds, exemplar)
+        overhead.observe(max(0.0, seconds - exchange.waited))
+        if decision is not None:
+            self._observe_decision(decision, domain)
         self._observe_attempts(exchange)
-        self._observe_usage(exchange, expert)
+        if exchange.first_token is not None or exchange.usage is not None:
+            self._observe_answer(exchange, expert, exemplar)
         self.costs.observe(exchange)
-        if exchange.outcome is Outcome.CANCELLED:
-            of(self.disconnects, endpoint, exchange.phase).inc()
-        elif exchange.phase is Phase.STREAMING and exchange.first_token and exchange.outcome is not Outcome.OK:
-            of(self.stream_errors, expert, exchange.outcome or NONE).inc()
-        elif exchange.outcome is Outcome.REJECTED and exchange.status in (429, 503):
-            of(self.rate_limited, "upstream").inc()
-        elif exchange.error_code == "busy":
-            of(self.rate_limited, "explanations").inc()
+        if exchange.outcome is not Outcome.OK:
+            self._observe_failure(exchange, expert)
 
-    def _observe_decision(self, exchange: Exchange) -> None:
-        decision = exchange.decision
-        if decision is None:
-            return
+    def _new_request(self, key: Labels) -> tuple[Counter, Histogram, Histogram]:
+        endpoint, expert, *_ = key
+        series = self.requests.labels(*key), self.duration.labels(endpoint, expert), self.overhead.labels(endpoint)
+        self._of_request[key] = series
+        return series
+
+    def _new_decision(self, key: Labels) -> tuple[Counter, Histogram]:
+        series = self._of_decision[key] = self.decisions.labels(*key), self.routing.labels(key[-1])
+        return series
+
+    def _observe_decision(self, decision: Decision, domain: str) -> None:
         scores = decision.scores
-        domain = scores.domain if scores else NONE
-        self._of(self.decisions, decision.expert, domain, decision.reason, decision.stage).inc()
-        self._of(self.routing, decision.stage).observe(decision.seconds)
+        stage = scores.stage if scores else NO_STAGE
+        key = decision.expert, domain, decision.reason, stage
+        decisions, routing = self._of_decision.get(key) or self._new_decision(key)
+        decisions.inc()
+        routing.observe(decision.seconds)
+        if scores and stage != NO_STAGE:
+            self._of(self.confidence, domain).observe(scores.by_domain[domain])
         if decision.previous is not None:
             self.turns.inc()
         if decision.switched:
             self._of(self.switches, decision.switched).inc()
-        if scores and decision.stage != "none":
-            self._of(self.confidence, scores.domain).observe(scores.confidence)
 
     def _observe_attempts(self, exchange: Exchange) -> None:
         attempts = exchange.attempts
@@ -159,22 +179,28 @@ class Metrics(Families):
             if before.expert != after.expert:
                 self._of(self.fallbacks, before.expert, after.expert, before.outcome or NONE).inc()
 
-    def _observe_usage(self, exchange: Exchange, expert: str) -> None:
-        usage, first, last = exchange.usage, exchange.first_token, exchange.last_token
+    def _observe_answer(self, exchange: Exchange, expert: str, exemplar: dict[str, str] | None) -> None:
+        of, usage, first, last = self._of, exchange.usage, exchange.first_token, exchange.last_token
         if exchange.stream and first is not None and last is not None:
-            self._of(self.first_token, expert).observe(first - exchange.started, _exemplar(exchange))
+            of(self.first_token, expert).observe(first - exchange.started, exemplar)
             if usage and usage.output > 1:
-                self._of(self.per_token, expert).observe((last - first) / (usage.output - 1))
-        if usage is None or exchange.expert is None:
-            return
-        for kind in KINDS:
-            self._of(self.tokens, expert, kind).inc(getattr(usage, kind))
+                of(self.per_token, expert).observe((last - first) / (usage.output - 1))
+        if usage is not None:
+            for kind in KINDS:
+                if count := getattr(usage, kind):
+                    of(self.tokens, expert, kind).inc(count)
+
+    def _observe_failure(self, exchange: Exchange, expert: str) -> None:
+        of, outcome = self._of, exchange.outcome or NONE
+        if outcome is Outcome.CANCELLED:
+            of(self.disconnects, exchange.endpoint, exchange.phase).inc()
+        elif exchange.phase is Phase.STREAMING and exchange.first_token:
+            of(self.stream_errors, expert, outcome).inc()
+        elif outcome is Outcome.REJECTED and exchange.status in (429, 503):
+            of(self.rate_limited, "upstream").inc()
+        elif exchange.error_code == "busy":
+            of(self.rate_limited, "explanations").inc()
 
 
-def _code(status: int) -> str:
-    return str(status) if status in CODES else f"{status // 100}xx"
-
-
-def _exemplar(exchange: Exchange) -> dict[str, str] | None:
-    """What leads from a histogram to a trace. Of several processes none is kept: it would be that of one of them alone."""
-    return {"trace_id": exchange.trace_id} if exchange.trace_id else None
+def _class(status: int) -> str:
+    return f"{status // 100}xx"

@@ -39,7 +39,7 @@ class ProcessMetrics:
         )
         self.cpu = Counter(
             "moe_process_cpu_seconds",
-            "Processor time that they took, the system's on their behalf included.",
+            "Processor time that the processes took, the system's on their behalf included.",
             registry=registry,
         )
         self.connections = Gauge(

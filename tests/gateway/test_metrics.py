@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import __version__
@@ -21,6 +22,7 @@ from gateway.replica import Replica, State
 from gateway.upstreams.base import FixedAddress
 from gateway.usage import Usage
 from router.decision import Decision, Reason, Switch
+from router.experts import Expert
 from router.prices import DEAREST, Price
 from tests.fakes.memory import decision, experts_file, router_of
 
@@ -120,7 +122,7 @@ def answered(expert_id: str, usage: Usage | None = None, phase: Phase = Phase.ST
     )  # fmt: skip
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(exchanges(), max_size=6))
 def test_every_exchange_is_counted_once(finished: list[Exchange]) -> None:
     found = observed(*finished)
@@ -136,7 +138,7 @@ def test_every_exchange_is_counted_once(finished: list[Exchange]) -> None:
         assert total(found, "moe_requests_total", code=code) == count
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(exchanges(), max_size=6))
 def test_every_token_is_counted_and_priced_to_the_micro_dollar(finished: list[Exchange]) -> None:
     found = observed(*finished)
@@ -161,7 +163,7 @@ def exact(usage: Usage, price: Price | None) -> Fraction:
     return (input_ + usage.cached_input * Fraction(cached) + output) / 1_000_000
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(exchanges(), max_size=6))
 def test_a_fallback_is_each_move_to_another_expert(finished: list[Exchange]) -> None:
     moves = Counter(
@@ -176,7 +178,7 @@ def test_a_fallback_is_each_move_to_another_expert(finished: list[Exchange]) -> 
         assert total(found, "moe_fallbacks_total", from_expert=left, to_expert=to, reason=reason) == count
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(exchanges(), max_size=6))
 def test_every_label_value_comes_from_experts_yaml_or_a_fixed_set(finished: list[Exchange]) -> None:
     experts = {*FILE.experts, NONE}
@@ -188,7 +190,7 @@ def test_every_label_value_comes_from_experts_yaml_or_a_fixed_set(finished: list
         "to_expert": experts,
         "domain": domains,
         "replica": set(REPLICAS),
-        "outcome": set(Outcome),
+        "outcome": {*Outcome, "failed"},
         "reason": {*REASONS, *Outcome, *REFUSALS},
         "stage": {"transformer", "none"},
         "phase": set(Phase),
@@ -278,6 +280,76 @@ def test_a_switch_in_mid_conversation_is_counted_by_its_cause(cause: Switch) -> 
     found = observed(switched, stayed)
     assert total(found, "moe_conversation_switches_total", cause=cause) == 1
     assert total(found, "moe_conversation_switches_total") == 1
+
+
+def test_a_turn_is_one_for_which_the_router_knew_who_answered_before() -> None:
+    first, next_one = answered("coder"), answered("coder")
+    assert next_one.decision is not None
+    next_one.decision = replace(next_one.decision, previous="coder")
+    for exchange in (first, next_one):
+        exchange.finish(Outcome.OK, 200)
+    assert total(observed(first, next_one), "moe_conversation_turns_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "code", "kind"),
+    [
+        (Outcome.REJECTED, 429, "upstream_rejected", "upstream"),
+        (Outcome.REJECTED, 503, "upstream_rejected", "upstream"),
+        (Outcome.REJECTED, 502, "upstream_rejected", None),  # our own key
+        (Outcome.SERVER_ERROR, 503, "busy", "explanations"),
+        (Outcome.SERVER_ERROR, 503, "upstream_server_error", None),
+        (Outcome.OK, 200, None, None),
+    ],
+)
+def test_who_is_told_to_come_back_later_is_counted_by_who_says_so(
+    outcome: Outcome, status: int, code: str | None, kind: str | None
+) -> None:
+    exchange = answered("coder", phase=Phase.WAITING)
+    exchange.error_code = code
+    exchange.finish(outcome, status)
+    found = observed(exchange)
+    assert {k: total(found, "moe_rate_limited_total", kind=k) for k in LIMITED} == {
+        k: float(k == kind) for k in LIMITED
+    }
+
+
+def test_a_queue_tells_to_come_back_later_where_it_is_full_or_takes_too_long() -> None:
+    metrics = Metrics()
+    for reason in ("full", "expired", "down", "asleep"):
+        metrics.on_refused("coder", reason)
+    found = series(metrics)
+    assert total(found, "moe_queue_refused_total", expert="coder") == 4
+    assert total(found, "moe_rate_limited_total", kind="queue") == 2
+
+
+class Traced:
+    id = "5bd66ef5095369c7b0d1f8f4bd33716a"
+
+    def attempt(self, attempt: Attempt, expert: Expert | None) -> dict[str, str]:
+        return {}
+
+
+def test_a_histogram_leads_to_a_trace_where_there_is_one() -> None:
+    metrics = Metrics()
+    for trace in (None, Traced()):
+        exchange = answered("coder", Usage(input=1, output=5))
+        exchange.stream, exchange.trace, exchange.finished = True, trace, exchange.started + 4
+        exchange.first_token, exchange.last_token = exchange.started + 1, exchange.started + 3
+        exchange.outcome, exchange.status = Outcome.OK, 200
+        metrics.observe(exchange)
+    text = metrics.exposition("application/openmetrics-text")[0].decode()
+    found = [
+        (sample.name, sample.labels["le"], sample.exemplar.labels, sample.exemplar.value)
+        for family in read_openmetrics(text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar
+    ]
+    trace_id = {"trace_id": Traced.id}
+    assert found == [
+        ("moe_request_duration_seconds_bucket", "5.12", trace_id, 4.0),
+        ("moe_time_to_first_token_seconds_bucket", "1.0", trace_id, 1.0),
+    ]
 
 
 def test_a_domain_that_the_request_gave_is_no_confidence_of_ours() -> None:
