@@ -61,6 +61,21 @@ def test_what_nobody_speaks_of_any_more_is_not_told_in_any_family_nor_under_any_
     assert house.told() == ['held{expert="none",state="up"}', 'tries_total{expert="other",replica="none"}']
 
 
+def test_a_replica_and_a_domain_go_though_their_expert_stays() -> None:
+    house, old, new = House(), object(), object()
+    domains = Counter("answers", "Answers.", ("expert", "domain"), registry=house.registry)
+    house.roll.enter(old, names("coder", replicas=("coder-0", "coder-1"), domains=("code", "law")))
+    for replica, domain in (("coder-0", "code"), ("coder-1", "law")):
+        house.tries.labels("coder", replica).inc()
+        domains.labels("coder", domain).inc()
+    house.roll.enter(new, names("coder", replicas=("coder-0",), domains=("code",)))
+    house.roll.leave(old)
+    assert house.told() == [
+        'answers_total{domain="code",expert="coder"}',
+        'tries_total{expert="coder",replica="coder-0"}',
+    ]
+
+
 def test_one_that_comes_back_goes_on_where_it_was() -> None:
     house, first, second, third = House(), object(), object(), object()
     house.roll.enter(first, names("coder", replicas=("coder-0",)))
