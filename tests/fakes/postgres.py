@@ -42,7 +42,7 @@ class Postgres:
         settings = [part for name, value in QUICK.items() for part in ("-c", f"{name}={value}")]
         sockets = ["-c", "listen_addresses=", "-k", str(self.folder)]
         self.process = self._run("postgres", "-D", str(self.folder / "data"), *sockets, *settings)
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + 2 * PATIENCE
         while not self._answers():
             assert self.process.poll() is None, "postgres ended"
             assert time.monotonic() < until, "postgres does not answer"
@@ -76,7 +76,7 @@ class Postgres:
             "--locale=C",
         )
         made = self._run("initdb", *arguments)
-        assert made.wait(PATIENCE) == 0
+        assert made.wait(2 * PATIENCE) == 0
 
     def _answers(self) -> bool:
         try:

@@ -21,7 +21,7 @@ from gateway.ledger.errors import NewerLedgerError
 from gateway.ledger.tables import metadata, requests
 from tests.fakes.ledgers import look, row
 
-AT_ONCE = 3
+AT_ONCE = 2
 # Opens each ledger that it is told of, and says when it is done.
 PROGRAM = """
 import sys

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.exchange import Exchange, Outcome
@@ -99,6 +99,7 @@ def test_a_model_that_is_none_is_not_kept_whatever_stands_in_its_place() -> None
 
 
 @given(prompt=st.text(max_size=100))
+@settings(max_examples=25)
 def test_a_kept_prompt_is_as_it_was_but_for_what_postgresql_takes_of_no_text(prompt: str) -> None:
     kept = row_of(exchange(prompt * 500), 1, 1, prompts=True)["prompt"]
     assert kept == (prompt * 500)[:MAX_PROMPT].replace("\0", "\ufffd")

@@ -178,11 +178,20 @@ def test_a_database_that_is_away_is_waited_for_and_what_has_no_place_is_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = tmp_path / "folder" / "ledger.db"
+    tried: list[Store] = []
+    opened = Store.open
+
+    def open_counted(self: Store) -> None:
+        tried.append(self)
+        opened(self)
+
+    monkeypatch.setattr(Store, "open", open_counted)
     mend = broken(path, monkeypatch)
     with kept(urls.in_file(path), queued=150) as one:
         one.observe(170)
         until(lambda: one.counted("queued") == 150 and said(caplog, AWAY) != [])
         assert (one.counted("dropped_total"), one.counted("written_total")) == (20, 0)
+        until(lambda: len(tried) > 9)  # it is away for more than one turn
         mend()
         until(lambda: one.counted("written_total") == 150 and said(caplog, BACK) != [])
         assert one.counted("dropped_total") == 20
