@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from gateway.dashboards.frame import DOMAINS, EXPERTS, frame, numbered, runbook, section
-from gateway.dashboards.money import saved, spent
+from gateway.dashboards.money import IDLE, PAID, hours, saved, spent
 from gateway.dashboards.panels import (
     COUNT,
     SHARE,
@@ -32,6 +32,7 @@ from gateway.dashboards.promql import (
     or_zero,
     rate,
     share,
+    total,
 )
 
 TODAY, MONTH = "now/d", "now/M"
@@ -181,7 +182,7 @@ def _savings() -> list[Panel]:
             "(processor time, and prefix caches lost on a switch).",
             USD,
             Query(by_baseline("compared"), "answers beside {{baseline}}"),
-            Query(or_zero(growth("moe_capacity_cost_usd_total")), "GPUs by the hour"),
+            Query(or_zero(total(hours(PAID, ""))), "GPUs by the hour"),
             Query(growth("moe_routing_cost_usd_total", by="part"), "routing: {{part}}"),
         ),
         bars(
@@ -214,26 +215,31 @@ def _savings() -> list[Panel]:
     ]
 
 
+def _pace(metric: str) -> str:
+    return hours(metric, over=RATE, of="rate")
+
+
 def _capacity() -> list[Panel]:
-    paid, idle = "moe_capacity_cost_usd_total", "moe_capacity_idle_cost_usd_total"
+    idle = total(hours(IDLE))
     return [
         tile(
             "Idle GPUs cost",
             "USD in all of the time shown that was paid for replicas with nothing to do.",
             USD,
-            Query(or_zero(growth(idle, EXPERT))),
+            Query(or_zero(idle)),
         ).span(6),
         tile(
             "Idle share",
             "Of what was paid for GPUs by the hour, how much was for idle ones.",
             SHARE,
-            Query(share(growth(idle, EXPERT), growth(paid, EXPERT))),
+            Query(share(idle, total(hours(PAID)))),
         )
         .thresholds(limits((0.5, "orange"), (0.9, "red")))
         .span(6),
         tile(
             "Energy",
-            "By the watts that experts.yaml declares, in all of the time shown. Nothing is shown where it declares none.",
+            "By the watts that experts.yaml declares, in all of the time shown; nothing is shown where it declares none. Several "
+            "gateways before the same servers each count idle watts: then it is too much.",
             "watth",
             Query(growth("moe_energy_wh_total", EXPERT)),
         ).span(6),
@@ -245,11 +251,11 @@ def _capacity() -> list[Panel]:
         ).span(6),
         stacked(
             "GPUs by the hour, busy and idle",
-            "USD by the hour for replicas paid by the hour. Idle is while a replica had nothing in flight: let it sleep "
-            "(sleep_after), or give it more to do.",
+            "USD by the hour for replicas paid by the hour. Idle is while a replica had nothing in flight of the "
+            "gateway that counts: let it sleep (sleep_after), or give it more to do.",
             USD_PER_HOUR,
-            Query(f"{HOUR} * ({rate(paid, EXPERT, 'expert')} - {rate(idle, EXPERT, 'expert')})", "{{expert}} busy"),
-            Query(f"{HOUR} * {rate(idle, EXPERT, 'expert')}", "{{expert}} idle"),
+            Query(f"{HOUR} * ({_pace(PAID)} - {_pace(IDLE)})", "{{expert}} busy"),
+            Query(f"{HOUR} * {_pace(IDLE)}", "{{expert}} idle"),
         ).span(8),
         lines(
             "Power",

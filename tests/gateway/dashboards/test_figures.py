@@ -14,7 +14,7 @@ from gateway.dashboards.promql import events, fraction, quantile, share, share_b
 from tests.deploy.files import tool
 
 QUERIES = {(q.dashboard, q.panel, q.ref): q.expr for n, d in all_dashboards().items() for q in queries(d, n)}
-TOKENS, HOURLY = 'moe_cost_usd_total{expert="a", domain="x"}', 'moe_capacity_cost_usd_total{expert="b"}'
+TOKENS, HOURLY = 'moe_cost_usd_total{expert="a", domain="x"}', 'moe_capacity_cost_usd_total{expert="b", instance="x"}'
 DAY = 24 * 60  # minutes
 UP = {"up": "1+0x100"}
 
@@ -23,13 +23,18 @@ Values = Mapping[str, float]  # by the labels of a series, as {a="b"}
 
 
 def check(
-    folder: Path, series: Series, expected: Mapping[str, Values], after: int = 60, over: str = "30m", step: int = 1
+    folder: Path,
+    series: Series,
+    expected: Mapping[str, Values],
+    after: int = 60,
+    over: str = "30m",
+    step: int = 1,
+    finest: str = "",
 ) -> None:
-    """That each expression says this `after` minutes; samples come every `step` minutes. Compared in whole thousandths: promtool
-    compares to the last bit."""
-    variables = dict.fromkeys(("expert", "domain", "instance"), ".*") | dict.fromkeys(
-        ("__range", "__rate_interval"), over
-    )
+    """That each expression says this `after` minutes; samples come every `step` minutes, and so do points unless `finest` says
+    else. Compared in whole thousandths: promtool compares to the last bit."""
+    variables = dict.fromkeys(("expert", "domain", "instance"), ".*")
+    variables |= {"__range": over, "__rate_interval": over, "__interval": finest or f"{step}m"}
     asked = [
         {
             "expr": f"round(1000 * ({filled(expression, variables)}))",
@@ -111,6 +116,17 @@ def test_spending_is_that_of_tokens_and_of_gpus(tmp_path: Path) -> None:
     check(tmp_path, {TOKENS: "0+1x100", HOURLY: "0+2x100"}, {both: {"{}": 90}} | split)
     check(tmp_path, {HOURLY: "0+2x100"}, {both: {"{}": 60}})
     check(tmp_path, {}, {both: {"{}": 0}})
+
+
+def test_hours_of_a_server_count_once_however_many_gateways_ask_it(tmp_path: Path) -> None:
+    """All of the time two of them; then one that another takes the place of in the middle; then one that began just now."""
+    counted, pace = QUERIES["cost", "Spent in this time", "A"], QUERIES["cost", "Pace by expert", "A"]
+    other = HOURLY.replace('"x"', '"y"')
+    expected: dict[str, Values] = {counted: {"{}": 60}, pace: {'{expert="b"}': 120}}
+    check(tmp_path, {HOURLY: "0+2x100", other: "0+2x100", "moe_build_info": "1+0x100"}, expected)
+    # Between the scrapes of the two half a minute is lost.
+    check(tmp_path, {HOURLY: "0+2x44 stale", other: "_x45 0+2x60"}, {counted: {"{}": 59}})
+    check(tmp_path, {HOURLY: "_x50 0+2x20"}, {counted: {"{}": 18}}, after=59, over="40m", finest="30m")
 
 
 @pytest.mark.parametrize(
