@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from gateway.dashboards.frame import DOMAINS, EXPERTS, frame, numbered, runbook, section
 from gateway.dashboards.money import IDLE, PAID, hours, saved, spent
 from gateway.dashboards.panels import (
-    COUNT,
+    EVENTS,
     SHARE,
     USD,
     USD_PER_HOUR,
@@ -93,7 +93,7 @@ def _tiles() -> list[Panel]:
             "Without a price",
             "Answers whose cost is not known: no price in experts.yaml, or the server told no usage. Normal is none; "
             "moe-gateway check names the experts." + runbook("UnpricedTraffic"),
-            COUNT,
+            EVENTS,
             Query(or_zero(events("moe_unpriced_requests_total", EXPERT))),
         ).thresholds(limits((1, "orange"))),
     ]

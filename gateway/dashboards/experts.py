@@ -7,6 +7,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from gateway.dashboards.frame import EXPERTS, frame, numbered, runbook, section
 from gateway.dashboards.panels import (
     COUNT,
+    EVENTS,
     REQUESTS,
     SECONDS,
     SHARE,
@@ -48,10 +49,11 @@ def _all() -> list[Panel]:
         rows(
             "Experts",
             "One row an expert, as it is now; ejections and fallbacks are of all the time shown, and the cache is the fullest of "
-            "its workers. Zero replicas up: its fallbacks answer." + runbook("ExpertDown"),
+            "its workers. Zero replicas up: its fallbacks answer, or it sleeps and a request wakes it."
+            + runbook("ExpertDown"),
             [by],
             [
-                Column("Up", f"sum by ({by}) ({UP})", COUNT, ((1, "green"),), "red"),
+                Column("Up", f"sum by ({by}) ({UP})", COUNT, ((1, "green"),), "orange"),
                 Column("Replicas", f"count by ({by}) ({UP})", COUNT),
                 Column("In flight", f"sum by ({by}) ({series('moe_requests_in_flight', EXPERT)})", COUNT),
                 Column(
@@ -68,9 +70,9 @@ def _all() -> list[Panel]:
                     ((1.0, "orange"), (2.5, "red")),
                 ),
                 Column("Output", rate("moe_tokens_total", f'{EXPERT}, kind="output"', by), TOKENS),
-                Column("Ejections", events("moe_replica_ejections_total", EXPERT, by), COUNT, ((1, "orange"),)),
+                Column("Ejections", events("moe_replica_ejections_total", EXPERT, by), EVENTS, ((1, "orange"),)),
                 Column(
-                    "Fallbacks", _named(events("moe_fallbacks_total", LEFT, "from_expert")), COUNT, ((1, "orange"),)
+                    "Fallbacks", _named(events("moe_fallbacks_total", LEFT, "from_expert")), EVENTS, ((1, "orange"),)
                 ),
                 Column("Cache full", f"max by ({by}) ({CACHE})", SHARE, ((0.8, "orange"), (0.95, "red"))),
                 Column(
@@ -90,7 +92,7 @@ def _all() -> list[Panel]:
                 Column(
                     "Gateways", f"count by ({by}, replica, state) ({series('moe_replica_state', EXPERT)} == 1)", COUNT
                 ),
-                Column("Tries", events("moe_upstream_attempts_total", EXPERT, f"{by}, replica"), COUNT),
+                Column("Tries", events("moe_upstream_attempts_total", EXPERT, f"{by}, replica"), EVENTS),
                 Column(
                     "Failed",
                     events(
@@ -98,13 +100,13 @@ def _all() -> list[Panel]:
                         f'{EXPERT}, outcome!~"ok|client_error|cancelled"',
                         f"{by}, replica",
                     ),
-                    COUNT,
+                    EVENTS,
                     ((1, "orange"),),
                 ),
                 Column(
                     "Ejections",
                     events("moe_replica_ejections_total", EXPERT, f"{by}, replica"),
-                    COUNT,
+                    EVENTS,
                     ((1, "orange"),),
                 ),
             ],
@@ -249,7 +251,7 @@ def _sleep() -> list[Panel]:
             "$expert: restarts of workers",
             "Launched workers that died and were started again, in all of the time shown. Normal is none; the worker's log "
             "says why: moe-gateway workers logs." + runbook("WorkerRestarts"),
-            COUNT,
+            EVENTS,
             Query(events("moe_worker_restarts_total", EXPERT)),
         )
         .span(6)

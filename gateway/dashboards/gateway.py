@@ -8,6 +8,7 @@ from gateway.dashboards.frame import INSTANCES, frame, numbered, runbook, sectio
 from gateway.dashboards.panels import (
     BYTES,
     COUNT,
+    EVENTS,
     REQUESTS,
     SECONDS,
     Panel,
@@ -78,7 +79,7 @@ def _tiles() -> list[Panel]:
             "Dropped or refused",
             "In all of the time shown: rows that the ledger lost, requests without a place in a queue, calls over a limit, "
             "connections that were refused. Normal is none.",
-            COUNT,
+            EVENTS,
             Query(" + ".join(or_zero(events(metric, INSTANCE)) for metric in DROPS)),
         ).thresholds(limits((1, "orange"), (100, "red"))),
     ]
@@ -235,7 +236,7 @@ def _runs() -> list[Panel]:
         tile(
             "Reloads",
             "Tries to load another experts.yaml in all of the time shown, by how they ended. Normal is as many as you made.",
-            COUNT,
+            EVENTS,
             Query(events("moe_config_reloads_total", INSTANCE, "outcome"), "{{outcome}}"),
         ),
     ]

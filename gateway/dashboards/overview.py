@@ -8,6 +8,7 @@ from gateway.dashboards.frame import EXPERTS, frame, numbered, runbook, section
 from gateway.dashboards.money import saved, spent
 from gateway.dashboards.panels import (
     COUNT,
+    EVENTS,
     REQUESTS,
     SECONDS,
     SHARE,
@@ -41,6 +42,10 @@ from gateway.dashboards.promql import (
 
 ERRORS = 'code=~"5.."'
 TODAY = "now/d"
+SLEEPS = series("moe_worker_state", f'{EXPERT}, state=~"asleep|waking|stopping"')
+DOWN = (
+    f"(max by (expert) ({series('moe_replica_up', EXPERT)}) == 0) unless on (expert) (max by (expert) ({SLEEPS}) == 1)"
+)
 
 
 def overview() -> Dashboard:
@@ -94,10 +99,10 @@ def _now() -> list[Panel]:
         ).thresholds(limits((1.0, "orange"), (2.5, "red"))),
         trend(
             "Experts down",
-            "Experts none of whose replicas may be asked; their fallbacks answer in their place. Normal is none."
-            + runbook("ExpertDown"),
+            "Experts none of whose replicas may be asked, those that sleep left out; their fallbacks answer in their place. Normal "
+            "is none." + runbook("ExpertDown"),
             COUNT,
-            Query(or_zero(f"count(max by (expert) ({series('moe_replica_up', EXPERT)}) == 0)")),
+            Query(or_zero(f"count({DOWN})")),
         ).thresholds(limits((1, "red"), base="green")),
         trend(
             "Alerts firing",
@@ -198,7 +203,7 @@ def _experts() -> list[Panel]:
             "opens its own figures.",
             [by],
             [
-                Column("Requests", requests, COUNT),
+                Column("Requests", requests, EVENTS),
                 Column(
                     "Failed",
                     share_by(by, failed, requests),

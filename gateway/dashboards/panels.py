@@ -26,6 +26,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 USD, SECONDS, SHARE, COUNT, BYTES = "currencyUSD", "s", "percentunit", "short", "bytes"
 REQUESTS, TOKENS, USD_PER_HOUR = "reqps", "suffix: tok/s", "suffix: USD/h"
+EVENTS = "locale"  # of what was counted whole, in all digits
 Kind = Literal["range", "instant"]
 Meanings = Sequence[tuple[str, str, str]]  # a figure, what it means, its colour
 Panel = bargauge.Panel | heatmap.Panel | stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
@@ -199,6 +200,8 @@ def _common(
     form: PromQueryFormat = PromQueryFormat.TIME_SERIES,
 ) -> P:
     panel.title(title).description(description).unit(unit).datasource(SOURCE).no_value("–")
+    if unit == EVENTS:
+        panel.decimals(0)
     if kind == "range":
         panel.interval("$interval")
     for ref, query in zip(string.ascii_uppercase, queries, strict=False):
@@ -210,6 +213,8 @@ def _common(
 
 def _of_column(column: Column) -> list[model.DynamicConfigValue]:
     properties = [model.DynamicConfigValue("unit", column.unit)]
+    if column.unit == EVENTS:
+        properties.append(model.DynamicConfigValue("decimals", 0))
     if column.thresholds:
         properties.append(model.DynamicConfigValue("thresholds", limits(*column.thresholds, base=column.base).build()))
         properties.append(model.DynamicConfigValue("custom.cellOptions", {"type": "color-text"}))

@@ -7,6 +7,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from gateway.dashboards.frame import DOMAINS, EXPERTS, frame, numbered, runbook, section
 from gateway.dashboards.panels import (
     COUNT,
+    EVENTS,
     REQUESTS,
     SECONDS,
     SHARE,
@@ -65,7 +66,7 @@ def _tiles() -> list[Panel]:
         tile(
             "Decisions",
             "Requests that the router decided, pinned ones among them.",
-            COUNT,
+            EVENTS,
             Query(or_zero(every)),
         ),
         tile(
@@ -154,7 +155,7 @@ def _confidence() -> list[Panel]:
         bars(
             "Reasons in this time",
             "Decisions by reason, in all of the time shown.",
-            COUNT,
+            EVENTS,
             Query(f"sort_desc({events(DECISIONS, BOTH, 'reason')})", "{{reason}}"),
         ),
         bars(

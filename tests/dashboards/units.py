@@ -22,6 +22,8 @@ def written(value: float, unit: str, decimals: int | None = None) -> str:
         return _usd(value, decimals)
     if unit == "percentunit":
         return f"{_digits(value * 100)} %"
+    if unit == "locale":
+        return f"{value:,.0f}"
     if unit == "s":
         return "0 s" if abs(value) < 1e-9 else _scaled(value, SECONDS)
     if unit == "bytes":

@@ -194,7 +194,9 @@ def test_an_expert_is_down_when_nobody_may_ask_any_of_its_replicas(tmp_path: Pat
     down = QUERIES["overview", "Experts down", "A"]
     series = {
         'moe_replica_up{expert="a", replica="a-0"}': "0+0x100", 'moe_replica_up{expert="a", replica="a-1"}': "1+0x100",
-        'moe_replica_up{expert="b", replica="b-0"}': "0+0x100",
+        'moe_replica_up{expert="b", replica="b-0"}': "0+0x100", 'moe_replica_up{expert="c", replica="c-0"}': "0+0x100",
+        'moe_worker_state{expert="b", replica="b-0", state="asleep"}': "0+0x100",
+        'moe_worker_state{expert="c", replica="c-0", state="asleep"}': "1+0x100",  # a request wakes it
     }  # fmt: skip
     check(tmp_path, series, {down: {"{}": 1}})
     check(tmp_path, UP, {down: {"{}": 0}})
