@@ -3,10 +3,12 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -16,12 +18,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, insert, inspect, select
 
 from gateway.ledger import urls
-from gateway.ledger.database import MIGRATIONS, REVISION, REVISIONS, connected, migrate
+from gateway.ledger.database import LOCK, MIGRATIONS, REVISION, REVISIONS, connected, migrate
 from gateway.ledger.errors import NewerLedgerError
 from gateway.ledger.tables import metadata, requests
 from tests.fakes.ledgers import look, row
+from tests.fakes.upstream import PATIENCE
 
 AT_ONCE = 2
+WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 # Opens each ledger that it is told of, and says when it is done.
 PROGRAM = """
 import sys
@@ -94,14 +98,40 @@ def test_a_newer_database_is_left_alone(url: str) -> None:
 def test_of_processes_that_begin_at_once_one_migrates(tmp_path: Path, on_server: str) -> None:
     with ExitStack() as stack:
         processes = [stack.enter_context(opener()) for _ in range(AT_ONCE)]
-        for url in ("", urls.in_file(tmp_path / "ledger.db"), on_server):
-            for process in processes:
-                assert process.stdin is not None
-                process.stdin.write(f"{url}\n")
-                process.stdin.flush()
-            assert [process.stdout.readline() for process in processes if process.stdout] == ["done\n"] * AT_ONCE
-            if url:
-                assert look(url, "SELECT version_num FROM ledger_revision") == [(REVISION,)]
+        told(processes, "")
+        done(processes)
+        for url in (urls.in_file(tmp_path / "ledger.db"), on_server):
+            with held(url, len(processes)):
+                told(processes, url)
+            done(processes)
+            assert look(url, "SELECT version_num FROM ledger_revision") == [(REVISION,)]
+
+
+@contextmanager
+def held(url: str, waiting: int) -> Iterator[None]:
+    """Somebody else migrates PostgreSQL's ledger until so many wait for it, and nothing is made meanwhile."""
+    if urls.file_of(url) is not None:
+        yield
+        return
+    with psycopg.connect(url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        yield
+        end = time.monotonic() + PATIENCE
+        while other.execute(WAITING).fetchone() != (waiting,):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert other.execute("SELECT to_regclass('requests')").fetchone() == (None,)
+
+
+def told(processes: Sequence[subprocess.Popen[str]], url: str) -> None:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(f"{url}\n")
+        process.stdin.flush()
+
+
+def done(processes: Sequence[subprocess.Popen[str]]) -> None:
+    assert [process.stdout.readline() for process in processes if process.stdout] == ["done\n"] * len(processes)
 
 
 @contextmanager
