@@ -130,6 +130,9 @@ def test_every_attempt_is_one_span_below_the_servers_and_within_its_time(
         assert span.start_time is not None
         assert span.end_time is not None
         assert server.start_time <= span.start_time <= span.end_time <= server.end_time
+        began, ended = span.start_time - server.start_time, span.end_time - server.start_time
+        assert abs(began / 1e9 - (attempt.started - exchange.started)) < 1e-6
+        assert abs(ended / 1e9 - (attempt.started + attempt.seconds - exchange.started)) < 1e-6
     assert len({span.context.span_id for span in spans if span.context}) == len(spans)
     assert sum("gen_ai.request.stream" in said(span) for span in attempts) == min(1, len(outcomes))
 
