@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -68,10 +69,8 @@ def panels(dashboard: Dashboard) -> Iterator[Panel]:
 
 
 def filled(expr: str, values: Mapping[str, str]) -> str:
-    """With every variable's value: `expert` for $expert, `__range` for $__range. Longer names go first."""
-    for name in sorted(values, key=len, reverse=True):
-        expr = expr.replace(f"${name}", values[name])
-    return expr
+    """With every variable's value: `expert` for $expert, `__range` for $__range. Others stay."""
+    return re.sub(r"\$(\w+)", lambda found: values.get(found[1], found[0]), expr)
 
 
 def _columns(panel: Panel) -> dict[str, str]:

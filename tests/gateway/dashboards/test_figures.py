@@ -58,7 +58,7 @@ def check(
         ({"m": "_x40 3+0x40", **UP}, {"{}": 3}),  # its first event is one
         ({'m{e="a"}': "_x40 3+1x40", 'm{e="b"}': "5+0x100", **UP}, {"{}": 23}),
         ({"m": "7+1x100", **UP}, {"{}": 30}),  # what was before does not count
-        ({"m": "7+0x25 _x10 7+0x60", **UP}, {"{}": 0}),  # a pause in between is no beginning
+        ({"m": "7+0x20 _x15 7+0x60", **UP}, {"{}": 0}),  # a pause in between is no beginning
         ({"m": "_x40 3+0x40", "up": "_x40 1+0x40"}, {"{}": 0}),  # of what Prometheus did not see nothing can be said
         ({"m": "3+0x10 _x90", **UP}, {}),
     ],
@@ -163,7 +163,10 @@ def test_drift_is_the_distance_of_two_mixes(
     series = {}
     for domain in before | since:
         first, then = before.get(domain, 0), since.get(domain, 0)
-        week = f"0+{first}x900 {first * 900 + then}+{then}x300"  # a step each ten minutes, faster or slower after 6.25 days
+        before_it = f"0+{first}x900" if first else "_x901"
+        week = (
+            f"{before_it} {first * 900 + then}+{then}x300"  # a step each ten minutes, faster or slower after 6.25 days
+        )
         series[f'moe_routing_decisions_total{{domain="{domain}"}}'] = week
     moved = {
         f'{{domain="{domain}"}}': since.get(domain, 0) / total(since) - before.get(domain, 0) / total(before)
