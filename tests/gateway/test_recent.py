@@ -92,6 +92,9 @@ def test_what_it_cost_is_set_against_what_it_would_have_cost() -> None:
     assert Receipt.of(row | costs).cost.saved_usd == 0.25
     assert Receipt.of(row | costs | {"cost_usd": None, "estimated_usd": None}).cost.saved_usd is None
     assert Receipt.of(row | costs | {"baseline_usd": None}).cost.saved_usd is None
+    decided = Receipt.of(row | {"confidence": 0.123456}).decision
+    assert decided is not None
+    assert decided.confidence == 0.1235  # as the header says it
 
 
 @settings(max_examples=40)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from gateway.cli import app
 from gateway.ledger import urls
 from tests.fakes.upstream import PATIENCE, FakeServer, chunk, status, streams
-from tests.integration.conftest import STARTING, Start, experts_yaml, serve
+from tests.integration.conftest import Start, experts_yaml, serve
 
 PROMPT = "nobody-else-may-read-this"
 BODY = {"model": "one", "messages": [{"role": "user", "content": PROMPT}], "stream": True}
@@ -74,6 +74,7 @@ def test_who_leaves_has_a_receipt_all_the_same(start: Start, servers: list[FakeS
     assert (told["outcome"], told["status"], told["usage"]) == ("cancelled", 499, None)
 
 
+@pytest.mark.timeout(300)  # two processes start, on whatever machine
 def test_of_several_processes_any_tells_of_what_another_served_and_the_figures_are_those_of_all(
     servers: list[FakeServer], tmp_path: Path
 ) -> None:
@@ -85,9 +86,9 @@ def test_of_several_processes_any_tells_of_what_another_served_and_the_figures_a
     }
     arguments = ("--config", str(config), "--state", str(tmp_path / "state"), "--processes", "2")
     with serve(*arguments, environment=environment) as command:
-        for number in range(12):
+        for number in range(8):
             ask(command.url, f"r{number}", "key-of-team-b" if number < 4 else "key-of-team-a")
-        for number in range(4, 12):  # every one over a connection of its own, to whichever process takes it
+        for number in range(4, 8):  # every one over a connection of its own, to whichever process takes it
             assert receipt(command.url, f"r{number}").json()["cost"]["usd"] == pytest.approx(COST, abs=1e-12)
         assert receipt(command.url, "r0", "key-of-team-b").json()["caller"] == "=1+1"
         admin = {"x-api-key": "key-of-admin"}
@@ -95,22 +96,11 @@ def test_of_several_processes_any_tells_of_what_another_served_and_the_figures_a
         while True:  # the last one is written half a second after it ended
             answer = httpx.get(f"{command.url}/admin/usage?by=key&since=1h", headers=admin, timeout=PATIENCE)
             told = answer.json()
-            if told.get("total", {}).get("requests") == 12 or time.monotonic() > until:
+            if told.get("total", {}).get("requests") == 8 or time.monotonic() > until:
                 break
             time.sleep(0.1)
-        assert [(row["group"]["key"], row["requests"]) for row in told["rows"]] == [("team-a", 8), ("=1+1", 4)]
-        assert told["total"]["cost_usd"] == pytest.approx(12 * COST, abs=1e-9)
+        assert [(row["group"]["key"], row["requests"]) for row in told["rows"]] == [("=1+1", 4), ("team-a", 4)]
+        assert told["total"]["cost_usd"] == pytest.approx(8 * COST, abs=1e-9)
         # The command reads beside the gateway that writes.
-        usage = [
-            sys.executable,
-            "-m",
-            "gateway.cli",
-            "usage",
-            "--state",
-            str(tmp_path / "state"),
-            "--json",
-            "--by",
-            "key",
-        ]
-        printed = subprocess.run(usage, capture_output=True, text=True, check=True, timeout=STARTING)
+        printed = CliRunner().invoke(app, ["usage", "--state", str(tmp_path / "state"), "--json", "--by", "key"])
         assert json.loads(printed.stdout)["rows"] == told["rows"]

@@ -112,6 +112,7 @@ def test_a_ledger_that_is_not_there_is_1_and_is_not_made(tmp_path: Path) -> None
         result = run(tmp_path, *arguments)
         assert (result.exit_code, result.stdout) == (1, "")
         assert "there is no ledger" in result.stderr
+        assert "none" in arguments or ".db: a gateway" in " ".join(result.stderr.split())
     assert not list(tmp_path.iterdir())
     result = run(tmp_path, MOE_GATEWAY_LEDGER="postgresql://moe:s3cret@127.0.0.1:1/x")
     assert (result.exit_code, "s3cret" in result.stderr) == (1, False)

@@ -122,6 +122,9 @@ async def test_without_a_ledger_the_error_says_so_and_a_broken_one_is_a_matter_o
         await post(http, "r1")
         assert (await get(http, "/v1/receipts/r1")).status_code == 200
         answer = await get(http, "/v1/receipts/r2")
+        assert (
+            await get(http, "/v1/receipts/a%00b")
+        ).status_code == 404  # no request has such an id: nothing is looked up
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
     assert answer.json()["error"]["code"] == "ledger_unavailable"
     assert str(tmp_path) not in answer.text
