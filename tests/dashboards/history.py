@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import calendar
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 WEEK, DAY, HOUR = 604800, 86400, 3600
 STEP = 60  # seconds between its samples
 MARGIN = 2 * HOUR  # before and after the hour that is compared
 LABELS = 'job="moe-gateway",instance="gateway-of-last-week:8080"'
 MIX = {"code": 0.40, "math": 0.10, "bio": 0.25, "general": 0.25}
+OTHER_MIX = {"code": 0.1, "math": 0.6, "bio": 0.1, "general": 0.2}
 DECISIONS_PER_HOUR = 3600.0
 USD_PER_HOUR = 0.36
 
@@ -27,37 +29,42 @@ class History:
         """The share of each domain in every hour of it."""
         return MIX
 
-    @property
-    def start(self) -> float:
-        return self.now - WEEK - MARGIN
-
-    @property
-    def end(self) -> float:
-        return self.now - WEEK + MARGIN
-
     def text(self) -> str:
-        """Its samples, as promtool takes them."""
-        return "\n".join((*self._counter("moe_routing_decisions", self._decisions()), *self._counter("moe_cost_usd", self._cost()),
-                          "# EOF", ""))  # fmt: skip
-
-    def _decisions(self) -> dict[str, float]:
-        return {
-            f'expert="general",domain="{domain}",reason="best",stage="static"': DECISIONS_PER_HOUR * share
-            for domain, share in MIX.items()
-        }
-
-    def _cost(self) -> dict[str, float]:
-        return {'expert="general",domain="general"': USD_PER_HOUR}
-
-    def _counter(self, name: str, per_hour: dict[str, float]) -> Iterator[str]:
-        yield f"# TYPE {name} counter"
-        for labels, pace in per_hour.items():
-            for number in range(round((self.end - self.start) / STEP) + 1):
-                yield f"{name}_total{{{labels},{LABELS}}} {pace * number * STEP / HOUR:.9f} {self.start + number * STEP:.0f}"
+        """Its samples, as promtool takes them: what was a week before, and something else a day after that."""
+        week, later = self._minutes(WEEK), self._minutes(WEEK - DAY)
+        lines = [
+            *self._counter("moe_routing_decisions", _decisions(MIX), week, _decisions(OTHER_MIX), later),
+            *self._counter("moe_cost_usd", {'expert="general",domain="general"': USD_PER_HOUR}, week),
+        ]
+        return "\n".join((*lines, "# EOF", ""))
 
     def spent(self, since: float) -> float:
         """USD from then on."""
-        return max(0.0, self.end - max(since, self.start)) / HOUR * USD_PER_HOUR
+        start, *_, end = self._minutes(WEEK)
+        return max(0.0, end - max(since, start)) / HOUR * USD_PER_HOUR
+
+    def _minutes(self, ago: float) -> range:
+        """Of the hours around that many seconds ago."""
+        middle = round(self.now - ago)
+        return range(middle - MARGIN, middle + MARGIN + 1, STEP)
+
+    def _counter(self, name: str, *paces: Any) -> Iterator[str]:
+        """`paces` are how much each series grows in an hour, and the minutes in which it does so, one after the other."""
+        yield f"# TYPE {name} counter"
+        for labels in paces[0]:
+            known = 0.0
+            for per_hour, minutes in zip(paces[::2], paces[1::2], strict=True):
+                for at in minutes:
+                    yield f"{name}_total{{{labels},{LABELS}}} {known:.9f} {at}"
+                    known += per_hour[labels] * STEP / HOUR
+
+
+def _decisions(mix: Mapping[str, float]) -> dict[str, float]:
+    """By the labels of a series; as many again were not classified."""
+    return {
+        f'expert="general",domain="{domain}",reason="best",stage="static"': DECISIONS_PER_HOUR * share
+        for domain, share in {**mix, "none": 1.0}.items()
+    }
 
 
 def month_start(at: float) -> float:

@@ -33,6 +33,9 @@ FIXED = {
     "coder": "#2f6fd6", "mathematician": "#e8890c", "biologist": "#2e9e58", "general": "#8a4fd0", "archivist": "#17a2b8",
     "none": "#8b929c", "code": "#2f6fd6", "math": "#e8890c", "bio": "#2e9e58",
     "p50": "#2e9e58", "p95": "#e8890c", "p99": "#d9363e", "written": "#2e9e58", "dropped": "#d9363e",
+    "499": "#8b929c", "404": "#d9a400", "429": "#e8890c", "500": "#d9363e", "502": "#b3202c", "503": "#e8615a", "504": "#8a1c2b",
+    "in flight": "#2f6fd6", "queued": "#e8890c", "gpt-4o": "#2e9e58", "dearest": "#8a4fd0", "here": "#e8890c",
+    "at gpt-4o": "#2e9e58", "at dearest": "#8a4fd0", "best": "#2f6fd6", "static": "#2f6fd6", "transformer": "#e8890c",
 }  # fmt: skip
 MOST_NAMES, MOST_LINES = 12, 5  # in a legend
 LEGEND_LINE, LETTER = 0.18, 0.0655  # inches: a line of it, a letter of it

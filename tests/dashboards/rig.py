@@ -6,7 +6,8 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.dashboards import prometheus
+from tests.dashboards.grafana import milliseconds
 from tests.dashboards.history import History
 from tests.dashboards.prometheus import Prometheus
-from tests.dashboards.traffic import ADMIN_KEY, BASELINE, GPU_HOUR, KEYS, PRICES, Row, Sent, Traffic, soon
+from tests.dashboards.traffic import ADMIN_KEY, BASELINE, GPU_HOUR, KEYS, PRICES, Row, Traffic, soon
 from tests.dashboards.workers import Worker, workers
 from tests.fakes.owner import facts, fake_owner
 from tests.fakes.upstream import PATIENCE
@@ -29,14 +31,18 @@ DOMAINS: dict[str, dict[str, float]] = {
     "biologist": {"bio": 0.95},
     "general": {"general": 0.9, "code": 0.6, "math": 0.6, "bio": 0.6},
 }
+NAMES = (*DOMAINS, "embedder", "legacy", "busy", "crowded", "slow", "shaky", "archivist")
+SMALL = ("coder", "biologist", "general")  # of the second gateway
 ODD = {"general": 0.1}  # of those that nothing is routed to
 WATTS = {"coder": 700.0, "mathematician": 700.0}
 GRAMS = 380.0  # CO2e a kWh
+# What every answer of a target has had; `up` has a sample as well where there was no answer in time.
+TOLD_ALWAYS = '{__name__=~"moe_build_info|vllm:num_requests_running",job=~"moe-gateway|vllm"}'
 
 
-def experts_file(servers: Mapping[str, Worker]) -> dict[str, Any]:
-    """experts.yaml: four specialists and six others, each with something of its own to show."""
-    timeouts = {"connect": "5s", "first_byte": "1s", "idle": "5s", "total": "30s"}
+def experts_file(servers: Mapping[str, Worker], *names: str) -> dict[str, Any]:
+    """experts.yaml: four specialists and others, each with something of its own to show; with `names`, those alone."""
+    timeouts = {"connect": "1m", "first_byte": "10m", "idle": "10m", "total": "20m"}
 
     def expert(name: str, **more: Any) -> dict[str, Any]:
         return {
@@ -49,22 +55,21 @@ def experts_file(servers: Mapping[str, Worker]) -> dict[str, Any]:
             **more,
         }
 
-    return {
-        "version": 1,
-        "router": {"fallback": "general"},
-        "baseline": BASELINE[0],
-        "experts": {
-            "coder": expert("coder", fallbacks=["general"]),
-            "mathematician": expert("mathematician", fallbacks=["general"]),
-            "biologist": expert("biologist", fallbacks=["general"]),
-            "general": expert("general"),
-            "embedder": expert("embedder", endpoints=["embeddings"]),
-            "legacy": expert("legacy"),
-            "busy": expert("busy", max_in_flight=1, queue={"length": 1, "wait": "300ms"}),
-            "shaky": expert("shaky"),
-            "archivist": expert("archivist", upstream={"launch": {"engine": "vllm"}}, sleep_after="10m"),
-        },
+    experts = {
+        "coder": expert("coder", fallbacks=["general"]),
+        "mathematician": expert("mathematician", fallbacks=["general"]),
+        "biologist": expert("biologist", fallbacks=["general"]),
+        "general": expert("general"),
+        "embedder": expert("embedder", endpoints=["embeddings"]),
+        "legacy": expert("legacy"),
+        "busy": expert("busy", max_in_flight=1, queue={"length": 1, "wait": "2s"}),
+        "crowded": expert("crowded", max_in_flight=2, queue={"length": 1, "wait": "10m"}),
+        "slow": expert("slow", timeouts=timeouts | {"first_byte": "300ms"}),
+        "shaky": expert("shaky"),
+        "archivist": expert("archivist", upstream={"launch": {"engine": "vllm"}}, sleep_after="10m"),
     }
+    chosen = {name: about for name, about in experts.items() if not names or name in names}
+    return {"version": 1, "router": {"fallback": "general"}, "baseline": BASELINE[0], "experts": chosen}
 
 
 def price_of(expert: str) -> dict[str, float]:
@@ -86,6 +91,25 @@ def read_values(text: str) -> Values:
     }
 
 
+@dataclass(frozen=True)
+class Times:
+    """Of the samples in a range: seconds before the first, between first and last, after the last; how many there are."""
+
+    before: float
+    between: float
+    after: float
+    samples: int
+
+    def stretch(self, first: float, last: float) -> float:
+        """By what `increase` multiplies the difference of a counter's first and last value: it goes on to the range's ends where
+        those are less than 1.1 of the mean distance of two samples away, else by half of it; and never below 0."""
+        mean, before = self.between / (self.samples - 1), self.before
+        if last > first:
+            before = min(before, self.between * first / (last - first))
+        ends = [end if end < 1.1 * mean else mean / 2 for end in (before, self.after)]
+        return (self.between + sum(ends)) / self.between
+
+
 @dataclass
 class Rig:
     """`before` and `after` are when Prometheus asked the gateway, in unix seconds, with the traffic in `traffic.sent` between, and
@@ -94,6 +118,7 @@ class Rig:
 
     prometheus: Prometheus
     traffic: Traffic
+    other: Traffic
     history: History
     before: float
     after: float
@@ -110,8 +135,20 @@ class Rig:
         expressions `only`; as Prometheus stretches what it knows of the last `over` seconds, without it of the traffic."""
         sums: Figures = {}
         for key, instance, before, after in self._matching(name, by, only, first=over is not None):
-            sums[key] = sums.get(key, 0.0) + (after - before) * self.stretch(instance, over or self.seconds)
+            stretch = self._times(instance, over or self.seconds).stretch(before, after)
+            sums[key] = sums.get(key, 0.0) + (after - before) * stretch
         return sums
+
+    def counted(self, name: str, *by: str) -> Figures:
+        """The same, as it is."""
+        sums: Figures = {}
+        for key, _, before, after in self._matching(name, by, {}):
+            sums[key] = sums.get(key, 0.0) + after - before
+        return sums
+
+    def least(self, name: str, **only: str) -> Figures:
+        """The lowest of them."""
+        return {(): min(after for *_, after in self._matching(name, (), only))}
 
     def now(self, name: str, *by: str, **only: str) -> Figures:
         """What they are after it, summed."""
@@ -127,22 +164,19 @@ class Rig:
             found[key] = max(found.get(key, after), after)
         return found
 
-    def stretch(self, instance: str, over: float) -> float:
-        """By what `increase` multiplies what it saw of a target: its samples lie within the range, and it goes on to the range's
-        ends where those are less than 1.1 of the mean distance away, else by half of that distance."""
+    def _times(self, instance: str, over: float) -> Times:
+        """When a target was asked, and answered, in so many seconds until the end."""
         key = instance, round(over * 1000)
-        if key not in self._stretches:
-            # One that every answer of the target had: when it did not answer in time `up` has a sample all the same.
-            selector = f'{{__name__=~"moe_build_info|vllm:num_requests_running",instance="{instance}"}}'
-            [told] = self.prometheus.matrix(f"{selector}[{key[1]}ms]", self.after)
-            first, last, steps = told.points[0][0], told.points[-1][0], len(told.points) - 1
-            mean = (last - first) / steps
-            ends = first - (self.after - over), self.after - last
-            beyond = sum(end if end < 1.1 * mean else mean / 2 for end in ends)
-            self._stretches[key] = (last - first + beyond) / (last - first)
-        return self._stretches[key]
+        if key not in self._known_times:
+            matching = f'{TOLD_ALWAYS.removesuffix("}")},instance="{instance}"}}[{key[1]}ms]'
+            [told] = self.prometheus.matrix(matching, self.after)
+            first, last = told.points[0][0], told.points[-1][0]
+            self._known_times[key] = Times(
+                first - (self.after - over), last - first, self.after - last, len(told.points)
+            )
+        return self._known_times[key]
 
-    _stretches: dict[tuple[str, int], float] = field(default_factory=dict)
+    _known_times: dict[tuple[str, int], Times] = field(default_factory=dict)
 
     def _matching(
         self, name: str, by: tuple[str, ...], only: Mapping[str, str], first: bool = False
@@ -162,71 +196,88 @@ class Rig:
 
 
 @contextmanager
-def gateway(folder: Path) -> Iterator[Traffic]:
-    """The command over workers that pretend, and who asks it."""
-    names = [*DOMAINS, "embedder", "legacy", "busy", "shaky", "archivist"]
-    servers = {name: Worker(f"model-{name}") for name in names}
-    state, config = folder / "state", folder / "experts.yaml"
+def gateways(folder: Path) -> Iterator[tuple[Traffic, Traffic]]:
+    """The command over workers that pretend, and once more with three of the experts and two processes; who asks each of them."""
+    servers = {name: Worker(f"model-{name}") for name in NAMES}
+    asleep = facts("archivist-0", "asleep", since=time.time(), wake_seconds=4.0)
     environment = {
         "MOE_GATEWAY_KEYS": ",".join(f"{name}:{key}" for name, key in KEYS.items()),
         "MOE_GATEWAY_ADMIN_KEY": ADMIN_KEY,
     }
     with (
         workers(*servers.values()),
-        fake_owner(state, facts("archivist-0", "asleep", since=time.time(), wake_seconds=4.0)) as owner,
+        fake_owner(folder / "state", asleep) as owner,
+        httpx.Client(timeout=4 * PATIENCE) as client,  # a reload takes seconds of a processor
+        ExitStack() as stack,
+        ThreadPoolExecutor(2) as threads,
     ):
-        config.write_text(json.dumps(experts_file(servers), indent=1))
-        with (
-            serve("--config", str(config), "--state", str(state), environment=environment) as command,
-            httpx.Client(timeout=PATIENCE) as client,
-        ):
-            yield Traffic(command.url, config, servers, owner, client)
+
+        def started(name: str, *experts: str, processes: int = 1) -> Traffic:
+            config = folder / f"{name}.yaml"
+            config.write_text(json.dumps(experts_file(servers, *experts), indent=1))
+            arguments = "--config", str(config), "--state", str(folder / name), "--processes", str(processes)
+            command = stack.enter_context(serve(*arguments, environment=environment))
+            return Traffic(command.url, config, servers, owner, client)
+
+        second = threads.submit(started, "second", *SMALL, processes=2)
+        yield started("state"), second.result()
 
 
 @contextmanager
 def rig(folder: Path) -> Iterator[Rig]:
-    """All of it, with one lap of traffic behind it that made every series, and one that is counted."""
+    """All of it, with one lap of traffic behind it that made most series, and one that is counted."""
     history = History(now=time.time() // 60 * 60)
     prometheus.backfilled(folder, history.text())
-    with gateway(folder) as traffic:
-        traffic.lap(copies=1)
+    with gateways(folder) as (traffic, other):
+        traffic.lap(copies=1, first=True)
+        other.small_lap()
         jobs: dict[str, list[dict[str, Any]]] = {
-            "moe-gateway": [{"targets": [traffic.url.removeprefix("http://")]}],
+            "moe-gateway": [{"targets": [one.target for one in (traffic, other)]}],
             "vllm": [{"targets": [w.target], "labels": {"expert": name}} for name, w in traffic.workers.items()],
         }
         with prometheus.running(folder, prometheus.configured(folder, jobs)) as server:
-            _, before = _quiet(server, traffic)
-            [asked] = server.matrix('moe_build_info{job="moe-gateway"}[1h]', before)
-            first = asked.points[0][0]
-            traffic.sent, traffic.tokens_of_keys = Sent(), dict.fromkeys(KEYS, 0.0)
+            _, before = _quiet(server, traffic, other)
+            traffic.forget()
+            other.sent, other.tokens_of_keys = traffic.sent, traffic.tokens_of_keys
+            other.small_lap()
             traffic.lap()
-            told, after = _quiet(server, traffic)
-            known = _all(server, first), _all(server, before), _all(server, after)
-            yield Rig(server, traffic, history, before, after, known, told, server.firing())
+            with traffic.crowded():
+                told, after = _quiet(server, traffic, other)
+            known = _first(server, after - 3600, after), _first(server, before, after), _all(server, after)
+            yield Rig(server, traffic, other, history, before, after, known, told, server.firing())
 
 
-def _quiet(server: Prometheus, traffic: Traffic) -> tuple[str, float]:
-    """What the gateway told when all was quiet, and when Prometheus saw it so: every target had said its last before, and says the
-    same once more after it, so that ranges may begin and end there."""
-    told = _settled(traffic)
-    targets = 1 + len(traffic.workers)
+def _quiet(server: Prometheus, *traffics: Traffic) -> tuple[str, float]:
+    """What the first gateway told when all was quiet, and when Prometheus saw it so: every target had said its last before, and
+    says the same once more after it, so that ranges may begin and end there."""
+    told = [_settled(traffic) for traffic in traffics]
+    targets = len(traffics) + len(traffics[0].workers)
     assert server.scraped(time.time(), targets)
     assert server.scraped(time.time(), targets)
-    [asked] = server.instant('timestamp(moe_build_info{job="moe-gateway"})', time.time())
+    [asked] = server.instant(f'timestamp(moe_build_info{{instance="{traffics[0].target}"}})', time.time())
     assert server.scraped(time.time(), targets)
-    return told, asked.last
+    return told[0], asked.last
 
 
-def _all(server: Prometheus, at: float) -> Values:
-    """Every series of every target."""
+def _first(server: Prometheus, start: float, end: float) -> Values:
+    """Every series as each target first told it in that time."""
+    known: dict[Row, float] = {}
+    for told in server.matrix(f"{TOLD_ALWAYS}[{milliseconds(end - start)}]", end):
+        known |= _all(server, told.points[0][0], told.labels["instance"])
+    return known
+
+
+def _all(server: Prometheus, at: float, instance: str = ".*") -> Values:
+    """Every series of every target, or of one."""
     return {
         (series.labels["__name__"], frozenset((k, v) for k, v in series.labels.items() if k != "__name__")): series.last
-        for series in server.instant('{job=~"moe-gateway|vllm"}', at)
+        for series in server.instant(f'{{job=~"moe-gateway|vllm",instance=~"{instance}"}}', at)
     }
 
 
 def _settled(traffic: Traffic) -> str:
-    """The gateway's /metrics, once nothing is in flight and every request is counted: books are closed just after the last byte."""
+    """The gateway's /metrics, once every request is counted that has ended, and is held no more: books are closed just after the
+    last byte."""
     told = [""]
 
     def settled() -> bool:
@@ -234,7 +285,7 @@ def _settled(traffic: Traffic) -> str:
         values = read_values(told[0])
         counted = sum(value for (name, _), value in values.items() if name == "moe_requests_total")
         held = sum(value for (name, _), value in values.items() if name == "moe_requests_in_flight")
-        return counted >= traffic.requests and not held
+        return counted >= traffic.requests and held == traffic.held
 
     assert soon(settled), told[0]
     return told[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -24,7 +24,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield made
 
 
-def variables(running: Rig, over: float) -> dict[str, str]:
+def variables(over: float) -> dict[str, str]:
     """Those of Grafana's own, where it looks back so long and draws no finer than that."""
     return {
         "__range": milliseconds(over),
@@ -56,18 +56,23 @@ def test_a_panel_shows_what_was_sent(running: Rig, panel: Panel) -> None:
     truths = TRUTHS[panel.dashboard][panel.title]
     assert len(truths) == len(panel.targets)
     for target, truth in zip(panel.targets, truths, strict=True):
-        shown = [_compared(running, one, target, truth) for one in chosen(panel, running)]
+        shown = [
+            _compared(running, one, target, truth, {one.repeat: one.chosen} if one.chosen else {})
+            for one in chosen(panel, running)
+        ]
         if not truth.zero:
             assert any(shown), f"{target.ref}: no data"
             assert any(abs(value) > NOTHING for one in shown for value in one.values()), f"{target.ref}: nothing but 0"
 
 
-def _compared(running: Rig, panel: Panel, target: Target, truth: Truth) -> dict[tuple[str, ...], float]:
-    """What it shows over all of the traffic, when that is what it should be."""
+def _compared(
+    running: Rig, panel: Panel, target: Target, truth: Truth, labels: Mapping[str, str]
+) -> dict[tuple[str, ...], float]:
+    """What it shows over all of the traffic, when that is what it should be; `labels` are what is chosen of it."""
     over = seconds_back(panel, running)
-    query = panel.filled(target, variables(running, over or running.seconds))
+    query = panel.filled(target, {**variables(over or running.seconds), **labels})
     shown = finite(values(running.prometheus.instant(query, running.after), truth))
-    expected = truth.figure(View(running, panel.chosen, over=over))
+    expected = truth.figure(View(running, labels, over))
     for key in shown.keys() | expected.keys():
         known = shown.get(key, 0.0), expected.get(key, 0.0)
         assert known[0] == pytest.approx(known[1], rel=truth.close, abs=NOTHING), (
@@ -78,6 +83,16 @@ def _compared(running: Rig, panel: Panel, target: Target, truth: Truth) -> dict[
             query,
         )
     return shown
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: f"{panel.dashboard}/{panel.title}")
+def test_a_panel_shows_what_was_chosen(running: Rig, panel: Panel) -> None:
+    """Two experts, one domain, one gateway: where its query says that it heeds them."""
+    choice = {"expert": "(coder|general)", "domain": "code", "instance": running.other.target}
+    for target, truth in zip(panel.targets, TRUTHS[panel.dashboard][panel.title], strict=True):
+        heeded = {name: value for name, value in choice.items() if f"${name}" in target.expr}
+        if heeded and not panel.repeat:
+            _compared(running, panel, target, truth, heeded)
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: f"{panel.dashboard}/{panel.title}")
@@ -114,7 +129,7 @@ def test_prometheus_knows_what_the_gateway_says(running: Rig) -> None:
     told = {row: value for row, value in read_values(running.told).items() if still(row[0])}
     seen: dict[Row, float] = {}
     for (name, labels), value in running.known[-1].items():
-        if still(name):
+        if still(name) and ("instance", running.traffic.target) in labels:
             seen[name, frozenset(pair for pair in labels if pair[0] not in ("job", "instance"))] = value
     assert seen == told
 
@@ -123,7 +138,7 @@ def test_the_gateway_counted_what_was_sent(running: Rig) -> None:
     sent = running.traffic.sent
     for name in sorted(sent.names):
         labels = sent.labels(name)
-        counted = {key: value for key, value in running.grown(name, *labels).items() if abs(value) > NOTHING}
+        counted = {key: value for key, value in running.counted(name, *labels).items() if abs(value) > NOTHING}
         assert counted == pytest.approx(sent.by(name, *labels)), (name, labels)
 
 
@@ -149,7 +164,7 @@ def test_variables_have_values_and_reloads_are_marked(running: Rig, dashboard: D
             1 if name == "instance" else 4
         )
     for query in dashboard.annotations:
-        marks = running.prometheus.over(filled(query, variables(running, 60)), running.before, running.after, 1)
+        marks = running.prometheus.over(filled(query, variables(60)), running.before, running.after, 1)
         assert any(point for series in marks for _, point in series.points)
 
 

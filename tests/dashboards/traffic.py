@@ -6,8 +6,9 @@ import json
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ PRICES = {
     "general": (0.03, 0.03, 0.14),
     "embedder": (0.02, 0.02, 0.0),
     "busy": (0.03, 0.03, 0.14),
+    "crowded": (0.03, 0.03, 0.14),
     "shaky": (0.03, 0.03, 0.14),
 }
 BASELINE = ("gpt-4o", (2.50, 1.25, 10.0))  # as litellm's price map has it
@@ -101,7 +103,19 @@ class Traffic:
     tokens_of_keys: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KEYS, 0.0))  # USD, by token prices
     requests: int = 0  # that were sent so far and are counted
 
-    def lap(self, copies: int = 3) -> None:
+    held: int = 0  # of those that are asked for at this moment, how many have an expert
+
+    @property
+    def target(self) -> str:
+        """As Prometheus names it."""
+        return self.url.removeprefix("http://")
+
+    def forget(self) -> None:
+        """Count anew."""
+        self.sent, self.tokens_of_keys = Sent(), dict.fromkeys(KEYS, 0.0)
+
+    def lap(self, copies: int = 3, first: bool = False) -> None:
+        """All of it; what must not be there before the traffic that is counted is left out of the `first`."""
         for number in range(copies):
             key = list(KEYS)[number % len(KEYS)]
             for domain in PROMPTS:
@@ -109,10 +123,21 @@ class Traffic:
                 self.answered(domain, key=key, stream=False)
         plays = (
             self.pinned, self.thinking, self.embeddings, self.asked_alone, self.messages, self.fallback, self.failing,
-            self.timeout, self.truncated, self.left_waiting, self.left_streaming, self.full_queue, self.conversation,
-            self.unsure, self.hostile, self.unpriced, self.reloads, self.sleep, self.ejected,
+            self.timeout, self.truncated, self.left_waiting, self.full_queue, self.crowd, self.conversation, self.unsure,
+            self.hostile, self.unpriced, self.limited, self.reload, self.sleep,
         )  # fmt: skip
         for play in plays:
+            play()
+        self.ejected(faults=3 if first else 1)
+        if not first:
+            self.left_streaming()
+            self.reload_in_vain()
+
+    def small_lap(self) -> None:
+        """What a gateway is sent that has but three experts."""
+        for domain in ("code", "bio", "general"):
+            self.answered(domain, key="team-b", stream=True)
+        for play in (self.pinned, self.messages, self.fallback, self.conversation, self.unsure, self.left_waiting):
             play()
 
     def answered(self, domain: str, key: str = "team-a", stream: bool = False) -> None:
@@ -131,6 +156,36 @@ class Traffic:
     def unpriced(self) -> None:
         answer = self.ask("hello there", model=UNPRICED)
         self._succeeded(answer, "hello there", UNPRICED, NONE, "pinned")
+
+    def limited(self) -> None:
+        """The expert's server wants no more at this time."""
+        answer = self.ask("hello there", model=UNPRICED, do={"status": 429})
+        assert answer.status == 429, answer.text
+        self._attempted(UNPRICED, "rejected")
+        self._counted(429, UNPRICED, NONE, "pinned", attempted=False)
+        self.sent.add("moe_rate_limited_total", kind="upstream")
+
+    def crowd(self) -> None:
+        answer = self.ask("hello there", model="crowded")
+        self._succeeded(answer, "hello there", "crowded", NONE, "pinned")
+
+    @contextmanager
+    def crowded(self) -> Iterator[None]:
+        """Meanwhile a server computes one request, and has another waiting; one waits in the gateway, and one found no room."""
+        worker = self.workers["crowded"]
+        with ExitStack() as stack:
+            stack.enter_context(self._open("crowded", {"hold": 600.0}))
+            assert soon(lambda: worker.counted("vllm:num_requests_running"))
+            stack.enter_context(self._open("crowded", {"hold": 600.0, "waits": True}))
+            assert soon(lambda: worker.counted("vllm:num_requests_waiting"))
+            stack.enter_context(self._open("crowded", {}))
+            assert soon(lambda: self._expert("crowded")["queued"])
+            refused = self.ask("hello there", model="crowded")
+            assert refused.status == 503, refused.text
+            self._no_room("crowded", "full")
+            self.held = 2
+            yield
+            self.held = 0
 
     def embeddings(self) -> None:
         body = {"model": "embedder", "input": "some words to embed"}
@@ -172,16 +227,10 @@ class Traffic:
         self._counted(502, "general", NONE, "pinned", decided="biologist", attempted=False)
 
     def timeout(self) -> None:
-        answer = self.ask(PROMPTS["general"], model="general", do={"hang": True}, stream=True)
+        answer = self.ask(PROMPTS["general"], model="slow", do={"hang": True}, stream=True)
         assert answer.status == 504, answer.text
-        self._attempted("general", "timeout")
-        self._counted(504, "general", NONE, "pinned", attempted=False)
-        self.pinned_general()
-
-    def pinned_general(self) -> None:
-        """Which shows it well again: three faults in a row would take it out."""
-        answer = self.ask("hello there", model="general")
-        self._succeeded(answer, "hello there", "general", NONE, "pinned")
+        self._attempted("slow", "timeout")
+        self._counted(504, "slow", NONE, "pinned", attempted=False)
 
     def truncated(self) -> None:
         answer = self.ask(PROMPTS["general"], model="general", do={"cut": 3}, stream=True)
@@ -197,24 +246,19 @@ class Traffic:
         )
 
     def left_streaming(self) -> None:
-        self._left("streaming", {}, lambda received: b"word" in received)
+        self._left("streaming", {"endless": True}, lambda received: b"word" in received)
 
     def full_queue(self) -> None:
-        """One is answered, one waits in vain, one finds the queue full."""
-
-        def ask() -> Answered:
-            return self.ask("hello there", model="busy", do={"hold": 1.0})
-
-        with ThreadPoolExecutor(3) as threads:
-            first = threads.submit(ask)
+        """While one is computed, one waits in vain, and one finds the queue full."""
+        with ThreadPoolExecutor(1) as threads, self._open("busy", {"hold": 600.0}):
             assert soon(lambda: self.workers["busy"].counted("vllm:num_requests_running"))
-            others = [threads.submit(ask) for _ in range(2)]
-            statuses = [first.result().status, *(other.result().status for other in others)]
-        assert statuses == [200, 503, 503], statuses
-        self._succeeded(first.result(), "hello there", "busy", NONE, "pinned")
+            waits = threads.submit(self.ask, "hello there", model="busy")
+            assert soon(lambda: self._expert("busy")["queued"])
+            assert self.ask("hello there", model="busy").status == 503
+            assert waits.result().status == 503
         for reason in ("full", "expired"):
-            self.sent.add("moe_queue_refused_total", expert="busy", reason=reason)
-            self._counted(503, NONE, NONE, "pinned", decided="busy", attempted=False)
+            self._no_room("busy", reason)
+        self._has_left("busy", "waiting")
 
     def conversation(self) -> None:
         """Its second turn is about something else, and goes to another expert."""
@@ -251,18 +295,22 @@ class Traffic:
             self.requests += 1
             self.sent.add("moe_requests_total", endpoint="chat.completions", expert=NONE, domain=NONE, code=str(status))
 
-    def reloads(self) -> None:
-        """One of a changed file, one of a file with an error in it."""
+    def reload(self) -> None:
+        """Of a changed file."""
+        self.config.write_text(f"{self.config.read_text()}# again\n")
+        self._reload(200, "ok")
+
+    def reload_in_vain(self) -> None:
+        """Of one with an error in it."""
         good = self.config.read_text()
-        for text, status, outcome in (
-            (f"{good}# again\n", 200, "ok"),
-            (good.replace('"domains"', '"domians"'), 400, "failed"),
-        ):
-            self.config.write_text(text)
-            headers = {"authorization": f"Bearer {ADMIN_KEY}"}
-            assert self.client.post(f"{self.url}/admin/reload", headers=headers).status_code == status
-            self.sent.add("moe_config_reloads_total", outcome=outcome)
-        self.config.write_text(f"{good}# again\n")
+        self.config.write_text(good.replace('"domains"', '"domians"'))
+        self._reload(400, "failed")
+        self.config.write_text(good)
+
+    def _reload(self, status: int, outcome: str) -> None:
+        headers = {"authorization": f"Bearer {ADMIN_KEY}"}
+        assert self.client.post(f"{self.url}/admin/reload", headers=headers).status_code == status
+        self.sent.add("moe_config_reloads_total", outcome=outcome)
 
     def sleep(self) -> None:
         """A launched worker wakes, answers and goes back to sleep."""
@@ -279,10 +327,10 @@ class Traffic:
 
     _sleeps: float = 0
 
-    def ejected(self) -> None:
-        """Three faults in a row take a replica out; one more where it is on trial after that."""
+    def ejected(self, faults: int) -> None:
+        """Three faults in a row take a replica out; one takes it out again where it is on trial after that."""
         assert soon(lambda: self._replica("shaky")["available"])
-        while self._replica("shaky")["available"]:
+        for _ in range(faults):
             answer = self.ask("hello there", model="shaky", do={"status": 500})
             assert answer.status == 502, answer.text
             self._attempted("shaky", "server_error")
@@ -311,38 +359,45 @@ class Traffic:
         answer = self.client.post(f"{self.url}{path}", content=body, headers=headers)
         return Answered(answer.status_code, dict(answer.headers), answer.text)
 
-    def _replica(self, expert: str) -> dict[str, Any]:
+    def _expert(self, expert: str) -> dict[str, Any]:
         told = self.client.get(f"{self.url}/admin/experts", headers={"authorization": f"Bearer {ADMIN_KEY}"}).json()
-        replica: dict[str, Any] = told[expert]["replicas"][0]
-        return replica
+        known: dict[str, Any] = told[expert]
+        return known
 
-    def _left(self, phase: str, do: Mapping[str, Any], enough: Callable[[bytes], bool]) -> None:
-        """A client that leaves when it has `enough`."""
-        body = {
-            "model": "general",
-            "stream": True,
-            "messages": [{"role": "user", "content": "hello there"}],
-            "vllm_xargs": do,
-        }
-        if phase == "streaming":
-            body["vllm_xargs"] = {"endless": True}
-        written = json.dumps(body).encode()
+    def _replica(self, expert: str) -> dict[str, Any]:
+        [replica] = self._expert(expert)["replicas"]
+        known: dict[str, Any] = replica
+        return known
+
+    @contextmanager
+    def _open(self, model: str, do: Mapping[str, Any]) -> Iterator[socket.socket]:
+        """A stream that was asked for; who asked leaves at the end of the block."""
+        said = [{"role": "user", "content": "hello there"}]
+        written = json.dumps({"model": model, "stream": True, "messages": said, "vllm_xargs": do}).encode()
         host, port = self.url.removeprefix("http://").split(":")
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEYS['team-a']}\r\n"
         with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
             client.sendall(f"{head}content-length: {len(written)}\r\n\r\n".encode() + written)
+            yield client
+
+    def _left(self, phase: str, do: Mapping[str, Any], enough: Callable[[bytes], bool]) -> None:
+        """A client that leaves when it has `enough`."""
+        with self._open("general", do) as client:
             received = b""
             if phase == "streaming":
                 while not enough(received):
                     received += client.recv(4096)
             else:
                 assert soon(lambda: enough(b""))
-        assert soon(lambda: not self.workers["general"].counted("vllm:num_requests_running"))
-        self._attempted("general", "cancelled")
-        self._counted(499, "general", NONE, "pinned", attempted=False)
+        self._has_left("general", phase)
+
+    def _has_left(self, expert: str, phase: str) -> None:
+        assert soon(lambda: not self.workers[expert].counted("vllm:num_requests_running"))
+        self._attempted(expert, "cancelled")
+        self._counted(499, expert, NONE, "pinned", attempted=False)
         self.sent.add("moe_client_disconnects_total", endpoint="chat.completions", phase=phase)
         if phase == "streaming":
-            self._began("general")
+            self._began(expert)
 
     def _succeeded(
         self, answer: Answered, prompt: str, expert: str, domain: str, reason: str, key: str = "team-a", *,
@@ -376,6 +431,11 @@ class Traffic:
 
     def _attempted(self, expert: str, outcome: str) -> None:
         self.sent.add("moe_upstream_attempts_total", expert=expert, outcome=outcome)
+
+    def _no_room(self, expert: str, reason: str) -> None:
+        self.sent.add("moe_queue_refused_total", expert=expert, reason=reason)
+        self.sent.add("moe_rate_limited_total", kind="queue")
+        self._counted(503, NONE, NONE, "pinned", decided=expert, attempted=False)
 
     def _began(self, expert: str) -> None:
         """A stream that had begun, but never said what it used."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tests.dashboards.history import WEEK, month_left, month_start
 from tests.dashboards.rig import Rig
@@ -19,18 +19,25 @@ Values = dict[tuple[str, ...], float]
 
 @dataclass(frozen=True)
 class View:
-    """What is looked at: all of the traffic, of all experts or of one of them."""
+    """What is looked at: all of the traffic, or what of it is chosen."""
 
     rig: Rig
-    expert: str = ""
-    label: str = "expert"  # that says whose a series is
+    chosen: Mapping[str, str] = field(default_factory=dict)  # labels, and the expressions that match what is chosen
     over: float | None = None  # seconds that are looked back on; without it, the traffic
 
     def only(self, labels: Mapping[str, str]) -> dict[str, str]:
-        return {**({self.label: self.expert} if self.expert else {}), **labels}
+        both = {
+            label: f"(?=(?:{self.chosen[label]})$)(?:{value})"
+            for label, value in labels.items()
+            if label in self.chosen
+        }
+        return {**self.chosen, **labels, **both}
 
     def grown(self, name: str, *by: str, **only: str) -> Values:
         return self.rig.grown(name, *by, over=self.over, **self.only(only))
+
+    def most(self, name: str, *by: str, **only: str) -> Values:
+        return self.rig.most(name, *by, **self.only(only))
 
     def now(self, name: str, *by: str, **only: str) -> Values:
         return self.rig.now(name, *by, **self.only(only))
@@ -62,6 +69,11 @@ def pace(name: str, *by: str, **only: str) -> Truth:
 def gauge(name: str, *by: str, **only: str) -> Truth:
     """The sum of what is so now."""
     return Truth(lambda view: view.now(name, *by, **only), by)
+
+
+def least(name: str, **only: str) -> Truth:
+    """The lowest of all gateways."""
+    return Truth(lambda view: view.rig.least(name, **view.only(only)))
 
 
 def each(truth: Truth, change: Callable[[float, View], float]) -> Truth:
@@ -126,7 +138,7 @@ def highest(name: str, inner: tuple[str, ...], *by: str, count: bool = False, **
 
     def figure(view: View) -> Values:
         found: Values = {}
-        for key, value in view.rig.most(name, *inner, **view.only(only)).items():
+        for key, value in view.most(name, *inner, **only).items():
             outer = tuple(key[inner.index(label)] for label in by)
             found[outer] = found.get(outer, 0.0) + (1.0 if count else value)
         return found
@@ -148,8 +160,6 @@ UNSURE = "low_confidence|out_of_distribution|unreadable_language"
 NO_LEDGER_TROUBLE = (
     "the ledger's database is well here; what it does where it is not is tests/integration/test_ledger.py's"
 )
-NO_LIMITS = "nothing here limits a caller"
-QUIET = "nothing is in flight when the traffic has ended"
 
 
 def spent(*by: str, **only: str) -> Truth:
@@ -180,20 +190,22 @@ def hourly(truth: Truth) -> Truth:
     return each(truth, lambda value, view: value * HOUR / view.rig.seconds)
 
 
-def quiet(truth: Truth) -> Truth:
-    return replace(truth, zero=QUIET)
-
-
 def of(label: str, truth: Truth) -> Truth:
     """Of series that name the expert in another label."""
-    return replace(truth, figure=lambda view: truth.figure(replace(view, label=label)))
+
+    def renamed(view: View) -> View:
+        return replace(view, chosen={label if name == "expert" else name: value for name, value in view.chosen.items()})
+
+    return replace(truth, figure=lambda view: truth.figure(renamed(view)))
 
 
 def down() -> Truth:
     """How many experts have no replica that may be asked."""
 
     def figure(view: View) -> Values:
-        return {(): float(sum(up == 0 for up in view.rig.most("moe_replica_up", "expert").values()))}
+        asleep = view.most("moe_worker_state", "expert", state="asleep|waking|stopping")
+        up = view.most("moe_replica_up", "expert")
+        return {(): float(sum(up[expert] == 0 and not asleep.get(expert) for expert in up))}
 
     return Truth(figure)
 
@@ -228,7 +240,7 @@ OVERVIEW = {
         quantile(0.95, FIRST_TOKEN, "expert"),
         pace(TOKENS, "expert", kind="output"),
         spent("expert"),
-        quiet(gauge("moe_requests_in_flight", "expert")),
+        gauge("moe_requests_in_flight", "expert"),
     ],
     "Spending by expert": [hourly(spent("expert"))],
     "Saving by baseline, net": [hourly(saved())],
@@ -239,28 +251,28 @@ EXPERTS = {
     "Experts": [
         highest("moe_replica_up", REPLICA, "expert"),
         highest("moe_replica_up", REPLICA, "expert", count=True),
-        quiet(gauge("moe_requests_in_flight", "expert")),
-        quiet(gauge("moe_requests_queued", "expert")),
+        gauge("moe_requests_in_flight", "expert"),
+        gauge("moe_requests_queued", "expert"),
         pace(REQUESTS, "expert", endpoint=ANSWERS),
         quantile(0.95, FIRST_TOKEN, "expert"),
         pace(TOKENS, "expert", kind="output"),
         growth("moe_replica_ejections_total", "expert"),
-        Truth(growth("moe_fallbacks_total", "from_expert").figure, ("expert",)),
-        quiet(gauge("vllm:kv_cache_usage_perc", "expert")),
+        replace(of("from_expert", growth("moe_fallbacks_total", "from_expert")), by=("expert",)),
+        gauge("vllm:kv_cache_usage_perc", "expert"),
         replace(
             highest("moe_expert_mismatch", ("expert",), "expert"),
             zero="every server has the model that experts.yaml names",
         ),
     ],
     "Replicas": [
-        highest("moe_replica_state", (*REPLICA, "state"), *REPLICA, "state"),
+        gauge("moe_replica_state", *REPLICA, "state"),
         growth(ATTEMPTS, *REPLICA),
         growth(ATTEMPTS, *REPLICA, outcome=FAULTS),
         growth("moe_replica_ejections_total", *REPLICA),
     ],
     "$expert: replicas up": [highest("moe_replica_up", REPLICA, *REPLICA)],
     "$expert: tries by replica": [pace(ATTEMPTS, "replica", "outcome")],
-    "$expert: load": [quiet(gauge("moe_requests_in_flight")), quiet(gauge("moe_requests_queued"))],
+    "$expert: load": [gauge("moe_requests_in_flight"), gauge("moe_requests_queued")],
     "$expert: wait in the queue": [quantile(share, "moe_queue_seconds") for share in (0.5, 0.95)],
     "$expert: tokens": [pace(TOKENS, "kind")],
     "$expert: pace of streams": [
@@ -269,12 +281,12 @@ EXPERTS = {
         quantile(0.95, "moe_time_per_output_token_seconds"),
     ],
     "$expert: key-value cache of its workers": [
-        quiet(gauge("vllm:kv_cache_usage_perc", "instance")),
+        gauge("vllm:kv_cache_usage_perc", "instance"),
         part(growth("vllm:prefix_cache_hits_total"), growth("vllm:prefix_cache_queries_total")),
     ],
     "$expert: inside its workers": [
-        quiet(gauge("vllm:num_requests_running", "instance")),
-        quiet(gauge("vllm:num_requests_waiting", "instance")),
+        gauge("vllm:num_requests_running", "instance"),
+        gauge("vllm:num_requests_waiting", "instance"),
     ],
     "$expert: fallbacks": [of("from_expert", growth("moe_fallbacks_total", "to_expert", "reason"))],
     "$expert: taken out and refused": [
@@ -291,9 +303,9 @@ EXPERTS = {
 def mix(weeks_ago: bool = False) -> Truth:
     """The share of each domain among what was classified in an hour."""
     then = Truth(lambda view: {(domain,): share for domain, share in view.rig.history.mix.items()}, ("domain",))
-    # An hour of which a few seconds are known: Prometheus stretches every series of a gateway alike.
-    now = growth(DECISIONS, "domain", domain="(?!none).*")
-    return then if weeks_ago else replace(part(now, replace(total(now), by=())), close=0.01)
+    made = growth(DECISIONS, "domain", domain="(?!none).*")
+    now = replace(made, figure=lambda view: made.figure(replace(view, over=HOUR)))
+    return then if weeks_ago else replace(part(now, total(now)), close=1e-4)
 
 
 def total(truth: Truth) -> Truth:
@@ -311,7 +323,7 @@ def moved() -> Truth:
 
 
 def distance() -> Truth:
-    return Truth(lambda view: {(): sum(abs(part) for part in moved().figure(view).values()) / 2}, (), 0.01)
+    return Truth(lambda view: {(): sum(abs(part) for part in moved().figure(view).values()) / 2}, (), 1e-4)
 
 
 ROUTING = {
@@ -415,10 +427,10 @@ GATEWAY = {
     "Requests by endpoint": [pace(REQUESTS, "endpoint")],
     "Processor": [pace("moe_process_cpu_seconds_total", "instance")],
     "Resident memory": [gauge("moe_process_resident_memory_bytes", "instance")],
-    "Connections and requests": [gauge("moe_open_connections"), quiet(gauge("moe_requests_in_flight"))],
+    "Connections and requests": [gauge("moe_open_connections"), gauge("moe_requests_in_flight")],
     "Requests refused": [
         growth("moe_queue_refused_total", "expert", "reason"),
-        replace(growth("moe_rate_limited_total", "kind"), zero=NO_LIMITS),
+        growth("moe_rate_limited_total", "kind"),
     ],
     "Connections refused": [growth("moe_connections_refused_total", "reason")],
     "Ledger behind": [replace(gauge("moe_ledger_lag_seconds", "instance"), zero=NO_LEDGER_TROUBLE)],
@@ -430,8 +442,8 @@ GATEWAY = {
     "Version": [gauge("moe_build_info", "version")],
     "experts.yaml": [gauge("moe_config_info", "hash")],
     "Router": [gauge("moe_router_info", "artifact", "encoder")],
-    "Loaded": [each(gauge("moe_config_last_success_timestamp_seconds"), lambda value, view: value * 1000)],
-    "Last reload": [replace(gauge("moe_config_last_reload_successful"), zero="the last file had an error in it")],
+    "Loaded": [each(least("moe_config_last_success_timestamp_seconds"), lambda value, view: value * 1000)],
+    "Last reload": [replace(least("moe_config_last_reload_successful"), zero="the last file had an error in it")],
     "Reloads": [growth("moe_config_reloads_total", "outcome")],
 }
 

@@ -166,7 +166,8 @@ async def _serve(worker: Worker) -> web.AppRunner:
 
 async def _chat(worker: Worker, request: web.Request) -> web.StreamResponse:
     """Answers; or does as vllm_xargs, which are for extensions of the server, say: `status` refuses with it, `hang` says nothing,
-    `cut` breaks off after so many tokens, `hold` is seconds that it takes longer, `endless` says a word after another."""
+    `cut` breaks off after so many tokens, `hold` is seconds that it takes longer, in the server's queue where it `waits`, `endless`
+    says a word after another."""
     body = await request.json()
     orders: Mapping[str, Any] = body.get("vllm_xargs") or {}
     if orders.get("at", worker.model) != worker.model:
@@ -181,7 +182,8 @@ async def _chat(worker: Worker, request: web.Request) -> web.StreamResponse:
     tokens = ENDLESS if orders.get("endless") else min(body.get("max_tokens") or worker.pace.tokens, worker.pace.tokens)
     told = usage(prompt, tokens, think=bool(orders.get("think")))
     held = told["prompt_tokens"] + tokens
-    worker.running.inc()
+    state = worker.waiting if orders.get("waits") else worker.running
+    state.inc()
     worker.held += held
     try:
         await asyncio.sleep(60 if orders.get("hang") else worker.pace.first + orders.get("hold", 0.0))
@@ -189,7 +191,7 @@ async def _chat(worker: Worker, request: web.Request) -> web.StreamResponse:
         worker.queueing.observe(0.0)
         return await _say(worker, request, body, told, orders.get("cut"))
     finally:
-        worker.running.dec()
+        state.dec()
         worker.held -= held
         worker.whole.observe(loop.time() - began)
 
