@@ -42,6 +42,7 @@ async def route(request: Request, response: Response) -> Any:
             body = await read_body(headers, request.receive, state.settings.max_body_bytes)
         asked = _explains(request.query_params.get("explain"))
         query, wanted = await asyncio.to_thread(_read, body, state.decider.overrides(headers))
+        exchange.query = query
         exchange.decision = await state.decider.decide(query)
         exchange.decided = time.perf_counter()
         explained = await state.decider.explain(query, exchange.decision) if asked or wanted else None
@@ -51,6 +52,9 @@ async def route(request: Request, response: Response) -> Any:
     except GatewayError as error:
         exchange.error_code = error.code
         exchange.finish(Outcome.CLIENT_ERROR if error.status < 500 else Outcome.SERVER_ERROR, error.status)
+        raise
+    except Exception:
+        exchange.finish(Outcome.SERVER_ERROR, 500)
         raise
     exchange.begin(exchange.decision.expert, state.file.experts[exchange.decision.expert])
     for name, value in decision_headers(exchange).items():

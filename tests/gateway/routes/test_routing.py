@@ -186,3 +186,22 @@ async def test_a_change_of_expert_is_told_in_a_header_beside_the_body_and_in_the
     assert answer.headers["x-moe-switched"] == "topic"
     assert "general takes the conversation over from coder" in told["explanation"]["why"]
     assert "x-moe-switched" not in (await post({"messages": [first]})).headers
+
+
+class Broken:
+    """A router that fails as no router should."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+async def test_a_decision_that_fails_is_a_request_that_failed() -> None:
+    app = create_app(Settings(), router_of(FILE))
+    state: GatewayState = app.state.gateway
+    state.decider.router = Broken()  # type: ignore[assignment]
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+        answer = await http.post("/v1/route", json={"input": "code"})
+        counted = (await http.get("/metrics")).text
+    assert answer.status_code == 500
+    assert 'moe_requests_total{code="500",domain="none",endpoint="route",expert="none"} 1.0' in counted
