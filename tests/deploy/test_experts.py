@@ -56,9 +56,9 @@ def test_prices_are_those_of_the_price_map_by_the_key_that_is_named() -> None:
     prices = json.loads((Path(spec.origin).parent / PRICE_MAP).read_text("utf-8"))
     for name, expert in load_experts(EXPERTS["gpu"]).experts.items():
         [key] = re.findall(r"^    price: .*# ([\w/.-]+)", _entries(EXPERTS["gpu"])[name], re.MULTILINE)
-        assert expert.price is not None
+        assert expert.token_price is not None
         told = [1e6 * prices[key][f"{kind}_cost_per_token"] for kind in ("input", "output")]
-        assert [expert.price.input, expert.price.output] == pytest.approx(told), key
+        assert [expert.token_price.input, expert.token_price.output] == pytest.approx(told), key
 
 
 def test_each_says_its_licence_its_gpus_and_where_that_stands() -> None:
