@@ -199,7 +199,7 @@ class Dispatcher:
         try:
             await asyncio.wait(running, timeout=delay)
             if not first.done() and (second := self._place(walk, place.expert)) is not None:
-                running.add(asyncio.ensure_future(self._tried(walk, second)))
+                running.add(asyncio.ensure_future(self._second(first, walk, second)))
             answer = await _first_answer(running)
         finally:
             try:
@@ -209,6 +209,13 @@ class Dispatcher:
                     answer.close()
                 raise
         return answer
+
+    async def _second(self, first: asyncio.Future[Answer | None], walk: Walk, place: Place) -> Answer | None:
+        """As _tried, unless the first one ended as this one was about to begin: it would forget what that one used."""
+        if first.done():
+            place.release()
+            return None
+        return await self._tried(walk, place)
 
     async def _tried(self, walk: Walk, place: Place) -> Answer | None:
         """An attempt at a place, and a second one there where a kept connection was closed as we wrote to it."""

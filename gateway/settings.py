@@ -12,6 +12,10 @@ from pathlib import Path
 from gateway.errors import SettingsError
 
 KIB = 1024
+RESERVED_NAMES = (
+    "anonymous",
+    "other",
+)  # in ledger and metrics: callers without a key, and those beyond the first fifty
 MIB = 1024 * KIB
 
 
@@ -83,6 +87,8 @@ def keys_from_environment(environment: Mapping[str, str] = os.environ) -> dict[s
             raise SettingsError(
                 f"MOE_GATEWAY_KEYS: entry {i} is not name:key; write MOE_GATEWAY_KEYS=team-a:key,team-b:key"
             )
+        if name.strip() in RESERVED_NAMES:
+            raise SettingsError(f"MOE_GATEWAY_KEYS: no key may be named {name.strip()!r}, as callers without one are")
         if name.strip() in keys:
             raise SettingsError(f"MOE_GATEWAY_KEYS: the name {name.strip()!r} stands twice")
         keys[name.strip()] = key.strip()

@@ -10,12 +10,15 @@ import msgspec
 from router.prices import PER_MILLION, Price
 
 # No answer has more; a count beyond it is an upstream's nonsense and would overflow the arithmetic.
-Count = Annotated[int, msgspec.Meta(le=2**40)]
+MOST = 2**40
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 
 
 class _Details(msgspec.Struct):
-    cached_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
+    """Of counts that are told beside them: nonsense here does not make those unknown."""
+
+    cached_tokens: Annotated[int, msgspec.Meta(le=MOST)] | None = None
+    reasoning_tokens: Annotated[int, msgspec.Meta(le=MOST)] | None = None
 
 
 class _Counts(msgspec.Struct):
@@ -76,12 +79,12 @@ def read_usage(payload: bytes) -> Usage | None:
         counts = _DECODER.decode(payload).usage
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if counts is None:
+    if counts is None or (counts.prompt_tokens is None and counts.completion_tokens is None):
         return None
     details = counts.prompt_tokens_details
-    prompt = max(0, counts.prompt_tokens or 0)
+    prompt = counts.prompt_tokens or 0
     cached = min(prompt, max(0, (details.cached_tokens or 0) if details else 0))
-    output = max(0, counts.completion_tokens or 0)
+    output = counts.completion_tokens or 0
     finer = counts.completion_tokens_details
     reasoning = min(output, max(0, (finer.reasoning_tokens or 0) if finer else 0))
     return Usage(input=prompt - cached, cached_input=cached, output=output, reasoning=reasoning)
@@ -94,10 +97,10 @@ def read_io_usage(payload: bytes) -> Usage | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     counts = told.usage or (told.response.usage if told.response else None)
-    if counts is None:
+    if counts is None or (counts.input_tokens is None and counts.output_tokens is None):
         return None
     inner, finer = counts.input_tokens_details, counts.output_tokens_details
-    whole, output = max(0, counts.input_tokens or 0), max(0, counts.output_tokens or 0)
+    whole, output = counts.input_tokens or 0, counts.output_tokens or 0
     cached = min(whole, max(0, (inner.cached_tokens or 0) if inner else 0))
     reasoning = min(output, max(0, (finer.reasoning_tokens or 0) if finer else 0))
     return Usage(input=whole - cached, cached_input=cached, output=output, reasoning=reasoning)
@@ -118,10 +121,12 @@ def read_message_usage(payload: bytes, before: Usage | None = None) -> Usage | N
     known = before or Usage()
     fresh = [c for c in (counts.input_tokens, counts.cache_creation_input_tokens) if c is not None]
     cached, output = counts.cache_read_input_tokens, counts.output_tokens
+    if not fresh and cached is None and output is None:
+        return before
     return Usage(
-        input=max(0, sum(fresh)) if fresh else known.input,
-        cached_input=known.cached_input if cached is None else max(0, cached),
-        output=known.output if output is None else max(0, output),
+        input=sum(fresh) if fresh else known.input,
+        cached_input=known.cached_input if cached is None else cached,
+        output=known.output if output is None else output,
     )
 
 

@@ -29,6 +29,7 @@ MOST_NAMED = 100  # experts or keys to keep to
 SHOWN = 40  # characters of what is wrong
 DEFAULTS = {"by": "expert", "since": "7d", "until": "now", "tz": "UTC"}
 EVER = datetime(2020, 1, 1, tzinfo=UTC)  # before there was any ledger
+LATEST = datetime(9999, 12, 30, tzinfo=UTC)  # that is a time in every zone
 WHEN = "a time ago such as 7d, 24h or 30m, a day such as 2026-11-30, or a time such as 2026-11-30T12:00"
 
 
@@ -86,7 +87,7 @@ def _when(param: str, said: str, zone: tzinfo, now: datetime) -> datetime:
             return max(EVER, now - timedelta(**{UNITS[ago[2]]: int(ago[1])}))
         if re.fullmatch(r"\d{4}-\d\d-\d\d(T.*)?", said[:SHOWN], re.ASCII):
             told = datetime.fromisoformat(said)
-            return max(EVER, (told if told.tzinfo else told.replace(tzinfo=zone)).astimezone(UTC))
+            return min(LATEST, max(EVER, (told if told.tzinfo else told.replace(tzinfo=zone)).astimezone(UTC)))
     except (ValueError, OverflowError):
         pass
     raise AskedError(param, f"{param} is not {said[:SHOWN]!r}; write {WHEN}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -21,8 +24,11 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 REVISION = urls.REVISION
 REVISIONS = Table(urls.REVISIONS, MetaData(), Column("version_num", Text))
 BUSY_SECONDS = 5.0  # that one who writes waits for another
+LOOK_SECONDS = 0.01
 CONNECT_SECONDS = 5
 UNHEARD_MILLISECONDS = 10_000  # a server that is silent for so long is gone
+# One that is gone while its answer is waited for says nothing by itself: it is asked whether it lives.
+ALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 LOCK = 0x6D6F655F6C656467  # of all who migrate or roll up in one PostgreSQL database
 _alembic = threading.Lock()  # it keeps what it works on in globals
 
@@ -32,7 +38,7 @@ def connected(url: str, read_only: bool = False) -> Engine:
     parsed = _driven(make_url(url))
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed, read_only)
-    given = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": UNHEARD_MILLISECONDS}
+    given = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": UNHEARD_MILLISECONDS, **ALIVE}
     arguments = {name: value for name, value in given.items() if name not in parsed.query}
     engine = create_engine(parsed, hide_parameters=True, pool_pre_ping=True, connect_args=arguments)
 
@@ -93,7 +99,7 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
         connection.isolation_level = None  # the driver's own would begin transactions late, and none for tables
         if not read_only:
             # Readers and the writer do not wait for each other.
-            connection.execute("PRAGMA journal_mode = WAL")
+            _log_ahead(connection)
             # No wait for the disk at each commit: what a killed process has committed is there all the same. A machine that
             # loses its power may lose the last commits, and the file stays sound.
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -106,10 +112,26 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
     return engine
 
 
+def _log_ahead(connection: Any) -> None:
+    """WAL. SQLite itself does not wait where another one gives a new file this mode at the same moment."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(LOOK_SECONDS)
+        else:
+            return
+
+
 def _create(path: Path) -> None:
     """For this user alone; SQLite gives the files beside it the same mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    # Only where it is not there: to open and close a file drops all locks that this process has on it, SQLite's own among them.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _upgrade(connection: Connection) -> None:

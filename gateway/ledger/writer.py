@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("moe_gateway")
 
+PROMPTS_QUEUED = (
+    1_000  # beyond so many rows that wait those that come keep no prompt, which is far larger than they are
+)
 QUEUED = 10_000  # rows that wait at most; those that come then are dropped
 BATCH = 100  # rows written at once: while they are made ready for the database the event loop stands still
 WRITE_SECONDS = 0.5  # between two looks at what waits
@@ -63,7 +66,8 @@ class Ledger:
             self._metrics.dropped.inc()
             self._lost += 1
             return
-        self._queue.append(row_of(exchange, self._writer, next(self._numbers), self._prompts))
+        prompts = self._prompts and len(self._queue) < PROMPTS_QUEUED
+        self._queue.append(row_of(exchange, self._writer, next(self._numbers), prompts))
 
     def waiting(self) -> tuple[int, float]:
         """How many rows wait, and the age of the oldest in seconds."""

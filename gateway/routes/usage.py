@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -53,8 +54,9 @@ async def usage(request: Request) -> Response:
     headers = {"cache-control": "no-store"}
     if form == "csv":
         headers["content-disposition"] = 'attachment; filename="usage.csv"'
-        return Response(report.csv(), media_type="text/csv; charset=utf-8", headers=headers)
-    return Response(msgspec.json.encode(report.described()), media_type="application/json", headers=headers)
+        return Response(await asyncio.to_thread(report.csv), media_type="text/csv; charset=utf-8", headers=headers)
+    text = await asyncio.to_thread(lambda: msgspec.json.encode(report.described()))
+    return Response(text, media_type="application/json", headers=headers)
 
 
 def _asked(said: Sequence[tuple[str, str]]) -> tuple[Asked, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import time
 import urllib.error
 import urllib.request
@@ -60,8 +61,9 @@ def parse(text: str, at: float) -> Scrape:
         for family in text_string_to_metric_families(text):
             into = scrape.gauges if family.type == "gauge" else scrape.counters
             for sample in family.samples:
-                if not sample.name.endswith("_created"):
-                    into.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+                if not sample.name.endswith("_created") and math.isfinite(sample.value):
+                    labels = frozenset((name, _shown(value)) for name, value in sample.labels.items())
+                    into.setdefault(sample.name, {})[labels] = sample.value
     except ValueError:
         raise ScrapeError("what answers there does not speak Prometheus' text format") from None
     if not scrape.labels("moe_build_info"):
@@ -71,8 +73,9 @@ def parse(text: str, at: float) -> Scrape:
 
 def fetch(url: str, key: str | None, seconds: float) -> Scrape:
     """What the gateway at `url`, of http or https, says now. Raises ScrapeError; its message names no address and no key."""
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    asked = urllib.request.Request(f"{url.rstrip('/').removesuffix('/v1')}/metrics", headers=headers)  # noqa: S310
+    asked = urllib.request.Request(f"{url.rstrip('/').removesuffix('/v1')}/metrics")  # noqa: S310 - as the caller has it
+    if key:  # which goes nowhere that an answer may send us to
+        asked.add_unredirected_header("Authorization", f"Bearer {key}")
     try:
         with urllib.request.urlopen(asked, timeout=seconds) as answer:  # noqa: S310 - as the caller has it
             body = answer.read(MAX_BYTES)
@@ -85,6 +88,11 @@ def fetch(url: str, key: str | None, seconds: float) -> Scrape:
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ScrapeError(f"it does not answer: {_reason(error)}") from None
     return parse(body.decode("utf-8", "replace"), time.monotonic())
+
+
+def _shown(value: str) -> str:
+    """Without what a terminal would take for an order."""
+    return value if value.isprintable() else "".join(c if c.isprintable() else "�" for c in value)
 
 
 def _reason(error: object) -> str:

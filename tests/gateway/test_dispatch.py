@@ -847,3 +847,22 @@ async def test_the_time_that_headers_took_counts_against_the_whole(stream: bool,
         assert (await house.refusal()).status == 504
         seconds.append(time.perf_counter() - began)
     assert min(seconds) < 1.7
+
+
+async def test_a_second_that_begins_as_the_first_ends_takes_nothing_from_it() -> None:
+    """The loop is busy when both are due: the first one's answer is read in the turn before the second one would begin."""
+    loop = asyncio.get_running_loop()
+
+    async def due() -> FakeReply:
+        loop.call_later(0.015, time.sleep, 0.01)
+        await until_then(0.02)
+        return await WELL()
+
+    def until_then(seconds: float) -> asyncio.Future[None]:
+        reached: asyncio.Future[None] = loop.create_future()
+        loop.call_later(seconds, loop.call_soon, reached.set_result, None)
+        return reached
+
+    house = House({"one-0": due, "one-1": hangs}, replicas=2, experts={"one": {"hedge": 0.02}})
+    assert await house.whole() == (200, WHOLE)
+    assert house.exchange.usage == Usage(input=8, cached_input=3, output=4)

@@ -98,3 +98,10 @@ def test_metrics_cannot_be_protected_where_there_is_no_key_to_ask_for(host: str)
 def test_the_admins_key_is_none_where_none_is_set(said: dict[str, str], key: str | None) -> None:
     assert admin_key_from_environment(said) == key
     assert "k-1" not in repr(Settings(admin_key=key))
+
+
+@pytest.mark.parametrize("name", ["anonymous", "other"])
+def test_no_key_has_the_name_of_those_without_one(name: str) -> None:
+    with pytest.raises(SettingsError, match=name) as caught:
+        keys_from_environment({"MOE_GATEWAY_KEYS": f"team:a,{name}:secret-key"})
+    assert "secret-key" not in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.usage import Usage, read_usage
+from gateway.usage import Usage, read_io_usage, read_message_usage, read_usage
 from router.prices import Price
 
 TOKENS = st.integers(0, 10_000_000)
@@ -80,9 +80,19 @@ def test_what_cannot_be_read_is_no_usage(payload: bytes) -> None:
     assert read_usage(payload) is None
 
 
-def test_negative_counts_are_nought() -> None:
-    usage = usage_of({"prompt_tokens": -5, "completion_tokens": -7, "prompt_tokens_details": {"cached_tokens": -1}})
-    assert usage == Usage()
+@pytest.mark.parametrize(
+    "told", [{}, {"total_tokens": 50}, {"prompt_tokens": -5, "completion_tokens": 7}, {"prompt_tokens": None}]
+)
+def test_a_usage_that_says_nothing_is_unknown_and_not_nought(told: dict[str, Any]) -> None:
+    assert usage_of(told) is None
+    assert read_io_usage(json.dumps({"usage": told}).encode()) is None
+    assert read_message_usage(json.dumps({"usage": told}).encode()) is None
+    assert read_message_usage(json.dumps({"usage": told}).encode(), Usage(input=3)) == Usage(input=3)
+
+
+def test_a_negative_part_is_nought() -> None:
+    usage = usage_of({"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": -1}})
+    assert usage == Usage(input=5, output=7)
 
 
 @settings(deadline=None)

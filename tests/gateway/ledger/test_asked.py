@@ -92,3 +92,12 @@ def test_whatever_is_said_is_understood_or_refused(words: dict[str, str], names:
     else:
         assert asked.since < (asked.until or NOW)
         assert set(asked.by) <= set(GROUPS)
+
+
+@pytest.mark.parametrize("until", ["9999-12-31", "9999-12-31T12:00", "9999-12-31T23:00Z"])
+def test_the_end_of_time_is_a_time_everywhere(until: str) -> None:
+    for tz in ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        asked = read_asked({"until": until, "tz": tz}, now=NOW)
+        assert asked.until is not None
+        assert asked.until.astimezone(asked.zone).year == 9999
+        assert asked.until + timedelta(days=1)

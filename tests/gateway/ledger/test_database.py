@@ -175,3 +175,26 @@ def test_days_are_those_of_utc_wherever_the_server_is(on_server: str) -> None:
             assert connection.exec_driver_sql("SHOW timezone").scalar() == "UTC"
     finally:
         look(on_server, "ALTER ROLE moe RESET timezone")
+
+
+WRITES = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("DELETE FROM requests")
+connection.commit()
+connection.close()
+"""
+
+
+def test_to_connect_again_takes_no_lock_away(tmp_path: Path) -> None:
+    """Another process that ends would take itself for the last one, and remove what we write into."""
+    path = tmp_path / "ledger.db"
+    url = urls.in_file(path)
+    with engine_of(url) as engine:
+        migrate(engine)
+        with engine.connect() as connection:
+            assert inspect(connection).has_table("requests")
+            connection.commit()
+            connected(url).dispose()
+            subprocess.run([sys.executable, "-c", WRITES, str(path)], check=True, timeout=PATIENCE)
+            assert (tmp_path / "ledger.db-wal").exists()

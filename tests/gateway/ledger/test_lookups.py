@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import BusyError
+from gateway.ledger import lookups as lookups_module
 from gateway.ledger import urls
 from gateway.ledger.asked import EVER, Asked
 from gateway.ledger.errors import LedgerError
@@ -64,3 +67,32 @@ async def test_a_thread_that_nobody_waits_for_any_more_has_its_place_until_it_is
     await asyncio.gather(*asked[2:])
     assert await desk.ask(lambda reader: "again") == "again"
     desk.close()
+
+
+async def test_a_database_that_never_answers_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups_module, "LATE_SECONDS", 0.05)
+    desk, let_go = Desk(url(tmp_path), 1, 0.0, "receipts"), threading.Event()
+    with pytest.raises(LedgerError, match="does not answer"):
+        await desk.ask(held(let_go))
+    let_go.set()
+    desk.close()
+
+
+def test_a_process_ends_though_a_database_never_answers(tmp_path: Path) -> None:
+    program = f"""
+import asyncio, threading
+from gateway.ledger.lookups import Desk
+desk, begun = Desk({url(tmp_path)!r}, 1, 60.0, "receipts"), threading.Event()
+def never(reader):
+    begun.set()
+    threading.Event().wait()
+async def main():
+    asking = asyncio.create_task(desk.ask(never))
+    await asyncio.to_thread(begun.wait)
+    asking.cancel()
+    desk.close()
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=2 * PATIENCE)

@@ -21,7 +21,9 @@ from gateway.ledger.metrics import LedgerMetrics
 from gateway.ledger.row import Row
 from gateway.ledger.store import Store
 from gateway.ledger.writer import Ledger
+from router.decision import Query
 from tests.fakes.ledgers import look, row
+from tests.fakes.memory import decision
 from tests.fakes.upstream import PATIENCE
 
 NUMBERS = "SELECT number FROM requests ORDER BY number"
@@ -253,3 +255,17 @@ def test_old_rows_become_totals_where_they_are_not_kept(url: str) -> None:
     with kept(url, keep=timedelta(days=2)):
         until(lambda: look(url, COUNT) == [(1,)])
     assert look(url, "SELECT requests FROM daily") == [(5,)]
+
+
+def test_prompts_are_not_kept_by_the_thousand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PROMPTS_QUEUED", 2)
+    with kept(urls.in_file(tmp_path / "ledger.db"), start=False, prompts=True) as keeps:
+        for number in range(4):
+            exchange = Exchange(
+                f"req-{number}", "chat.completions", query=Query(f"prompt {number}"), decision=decision("coder")
+            )
+            exchange.finish(Outcome.OK, 200)
+            keeps.ledger.observe(exchange)
+        keeps.ledger.start()
+    prompts = look(urls.in_file(tmp_path / "ledger.db"), "SELECT prompt FROM requests ORDER BY number")
+    assert prompts == [("prompt 0",), ("prompt 1",), (None,), (None,)]

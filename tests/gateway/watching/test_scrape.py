@@ -101,3 +101,31 @@ def test_one_that_says_nothing_is_not_waited_for() -> None:
         pytest.raises(ScrapeError, match="does not answer: no answer in time"),
     ):
         fetch(f"http://127.0.0.1:{listener.getsockname()[1]}", None, 0.2)
+
+
+def test_a_label_is_no_order_to_a_terminal_and_no_figure_is_endless() -> None:
+    hostile = (
+        '# TYPE moe_replica_up gauge\nmoe_replica_up{expert="a\x1b]0;x\x07\x9bb"} 1\nmoe_replica_up{expert="b"} NaN\n'
+    )
+    scrape = parse(TEXT + hostile, at=0.0)
+    assert scrape.values("moe_replica_up", "expert") == ["a�]0;x��b"]
+
+
+def test_a_key_goes_to_nobody_whom_an_answer_names(url: str) -> None:
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("location", f"{url}/metrics")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        fetch(f"http://127.0.0.1:{server.server_port}", "the-key", 30)
+        server.shutdown()
+        thread.join()
+    assert _Server.asked == [("/metrics", None)]
