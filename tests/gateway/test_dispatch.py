@@ -849,19 +849,24 @@ async def test_the_time_that_headers_took_counts_against_the_whole(stream: bool,
     assert min(seconds) < 1.7
 
 
-async def test_a_second_that_begins_as_the_first_ends_takes_nothing_from_it() -> None:
-    """The loop is busy when both are due: the first one's answer is read in the turn before the second one would begin."""
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_second_that_begins_as_the_first_ends_takes_nothing_from_it(turns: int) -> None:
+    """The loop is busy when both are due: the answer of the first comes so many of its turns after the time for a second."""
     loop = asyncio.get_running_loop()
 
     async def due() -> FakeReply:
-        loop.call_later(0.015, time.sleep, 0.01)
-        await until_then(0.02)
-        return await WELL()
-
-    def until_then(seconds: float) -> asyncio.Future[None]:
         reached: asyncio.Future[None] = loop.create_future()
-        loop.call_later(seconds, loop.call_soon, reached.set_result, None)
-        return reached
+
+        def turn(left: int) -> None:
+            if left:
+                loop.call_soon(turn, left - 1)
+            else:
+                reached.set_result(None)
+
+        loop.call_later(0.015, time.sleep, 0.01)
+        loop.call_later(0.02, turn, turns)
+        await reached
+        return await WELL()
 
     house = House({"one-0": due, "one-1": hangs}, replicas=2, experts={"one": {"hedge": 0.02}})
     assert await house.whole() == (200, WHOLE)
