@@ -247,8 +247,9 @@ class Decider:
 
 
 def _policy_failed(error: ExtensionError) -> InternalError:
-    # What another package's exception says may quote the request; where it was raised does not.
-    log.error("a policy cannot be used", exc_info=error.__cause__ or error)
+    # What a policy says that saw the request may quote it; where it was raised does not, nor why it could not be loaded.
+    told = {"policy": error.part} if error.part else {"why": str(error)}
+    log.error("a policy cannot be used", extra=told, exc_info=error.__cause__ or error)
     return InternalError("The policy that was asked for cannot be used; the gateway's log says why.")
 
 

@@ -78,7 +78,11 @@ class NoExpertError(RouterError):
 
 
 class ExtensionError(RouterError):
-    """Names what failed, the package that it belongs to, and why."""
+    """Names what failed, the package that it belongs to, and why. `part` is the name alone of what failed while it was used."""
+
+    def __init__(self, message: str, part: str | None = None) -> None:
+        super().__init__(message)
+        self.part = part
 
 
 class MissingExtraError(RouterError):

@@ -189,12 +189,12 @@ def _watched(name: str, policy: Policy) -> Policy:
         try:
             choice = policy(state)
         except Exception as error:  # a stranger's code: it must not take anything else with it
-            raise ExtensionError(f"the policy {name} failed: {type(error).__name__}: {error}") from error
+            raise ExtensionError(f"the policy {name} failed: {type(error).__name__}: {error}", name) from error
         if choice is None:
             return None
         if not _is_choice(choice, state):
             wanted = "None, or one of state.expected and one of the reasons in router.decision"
-            raise ExtensionError(f"the policy {name} failed: it chose {choice!r:.80}; a policy chooses {wanted}")
+            raise ExtensionError(f"the policy {name} failed: it chose {choice!r:.80}; a policy chooses {wanted}", name)
         return choice
 
     return choose

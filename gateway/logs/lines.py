@@ -50,7 +50,7 @@ FIELDS = frozenset(
             "experts",
         ),
         *("number", "exit", "restarts", "processes", "connections", "in_flight", "requests", "missing", "dropped"),
-        *("variables", "signal", "path", "by", "why"),
+        *("variables", "signal", "path", "by", "why", "policy"),
     )
 )
 WITHHELD = "a library's message, withheld since it may quote a request"

@@ -229,6 +229,7 @@ async def test_a_limit_of_cost_that_nobody_keeps_is_a_fault_of_the_request(decid
 
 INSTALLED = """
 import asyncio
+from gateway import logs
 from gateway.deciding import Decider
 from gateway.errors import GatewayError
 from router.decision import Query
@@ -236,6 +237,7 @@ from tests.gateway.test_deciding import FILE
 from tests.fakes.memory import router_of
 
 async def main():
+    logs.configure()
     decider = Decider(router_of(FILE))
     print([name for name in decider.models() if name.startswith("auto")])
     overrides = decider.overrides({b"x-moe-policy": b"last"})
@@ -270,7 +272,13 @@ def test_an_installed_package_adds_a_policy_that_requests_may_name(tmp_path: Pat
         failed,
     ]
     assert "auto:broken of the package last-policy (no_such_module:policy) cannot be loaded" in done.stderr
-    assert "the policy auto:odd failed: ZeroDivisionError: division by zero" in done.stderr
+    told = json.loads(done.stderr.splitlines()[-1])
+    assert (told["event"], told["policy"], told["error"]) == (
+        "a policy cannot be used",
+        "auto:odd",
+        "ZeroDivisionError",
+    )
+    assert told["at"][-1] == "last_policy.py:4"
 
 
 # The thread
