@@ -94,7 +94,7 @@ class View:
 
     def __init__(self, url: str, key: str | None, interval: float) -> None:
         self._url, self._key, self._interval = url, key, interval
-        self._window = Window(WINDOW_SECONDS)
+        self.window = Window(WINDOW_SECONDS)
         self._beside = ThreadPoolExecutor(1)
         self._asked: Future[Scrape] | None = None
         self._next = time.monotonic()
@@ -111,12 +111,12 @@ class View:
 
     def first(self) -> None:
         """Raises ScrapeError: an address that is wrong from the start is told at once."""
-        self._window.add(fetch(self._url, self._key, max(2.0, self._interval)))
+        self.window.add(fetch(self._url, self._key, max(2.0, self._interval)))
 
     def look(self) -> bool:
         """Take in what was scraped, and scrape when it is time. Whether there is something new to show."""
         if self._asked is not None and self._asked.done():
-            self._note(self._asked)
+            self.note(self._asked)
             self._asked = None
             return not self._paused
         if self._asked is None and not self._paused and time.monotonic() >= self._next:
@@ -147,7 +147,7 @@ class View:
         from gateway.watching.screen import screen
 
         room = max(1, out.height - AROUND_ROWS)
-        told = board(self._window)
+        told = board(self.window)
         self._first = min(self._first, max(0, len(told.rows) - room))
         foot = [Text("q quit  s sort  p pause" + ("  ↑↓ move" if len(told.rows) > room else ""), "dim")]
         if self._paused:
@@ -159,21 +159,22 @@ class View:
 
     @property
     def _experts(self) -> int:
-        scrape = self._window.newest
+        scrape = self.window.newest
         return len(scrape.values("moe_requests_in_flight", "expert")) if scrape else 0
 
-    def _note(self, asked: Future[Scrape]) -> None:
+    def note(self, asked: Future[Scrape]) -> None:
+        """Take in what was scraped, or that nothing was."""
         try:
             scrape = asked.result()
         except ScrapeError as error:
             if not self._why:
-                self._gone_since = self._window.newest.at if self._window.newest else time.monotonic()
+                self._gone_since = self.window.newest.at if self.window.newest else time.monotonic()
             self._why = str(error)
             return
         if self._why:  # it may be another one: what lies between is no rate
-            self._window = Window(WINDOW_SECONDS)
+            self.window = Window(WINDOW_SECONDS)
         self._why = ""
-        self._window.add(scrape)
+        self.window.add(scrape)
 
 
 def _pressed(view: View, seconds: float) -> bool:

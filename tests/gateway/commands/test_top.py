@@ -15,12 +15,15 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from gateway.commands.top import View
+from gateway.watching.scrape import Scrape, ScrapeError
 from tests.fakes.upstream import PATIENCE, FakeServer, fake_server
 from tests.integration.conftest import Running, Start, artifact, experts_yaml, servers, start
 
@@ -182,3 +185,17 @@ def test_ctrl_c_ends_it_quietly(start: Start, servers: list[FakeServer]) -> None
         screen.process.send_signal(signal.SIGINT)
         assert screen.process.wait(PATIENCE) == 0
         assert "Traceback" not in screen.seen
+
+
+def test_what_lies_around_an_outage_is_no_rate() -> None:
+    """It may be another gateway that came back."""
+    view = View("http://127.0.0.1:1", None, 1.0)
+    total = frozenset({("expert", "coder"), ("code", "200")})
+    for at, told in ((0.0, 10.0), (1.0, None), (60.0, 9000.0), (61.0, 9005.0)):
+        asked: Future[Scrape] = Future()
+        if told is None:
+            asked.set_exception(ScrapeError("it does not answer"))
+        else:
+            asked.set_result(Scrape(at, {"moe_requests_total": {total: told}}))
+        view.note(asked)
+    assert view.window.rate("moe_requests_total") == 5
