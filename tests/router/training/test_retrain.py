@@ -76,7 +76,10 @@ def test_the_committed_encoders_make_the_committed_vectors(
     for stage in packaged.stages:
         fresh, kept = stage.encoder.encode(texts), vectors_of(vectors, stage.encoder.name, texts)
         cosines = (fresh * kept).sum(axis=1) / np.linalg.norm(fresh, axis=1) / np.linalg.norm(kept, axis=1)
-        assert cosines.min() > 0.999, texts[int(cosines.argmin())]
+        assert np.median(cosines) > 0.999
+        # The transformer computes with 8-bit integers, which processors without the instructions made for them (VNNI) round
+        # otherwise: on one of those 8 of 200 texts came out below 0.999, the farthest at 0.994.
+        assert cosines.min() > 0.99, texts[int(cosines.argmin())]
 
 
 @pytest.mark.timeout(600)
