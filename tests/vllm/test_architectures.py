@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import httpx
 import psutil
@@ -41,6 +42,10 @@ def batch(
         yield gateway
 
 
+# Without it vLLM's CPU build computes a mixture of experts in another way: a random Mixtral's tokens came out otherwise there.
+AVX512 = "avx512f" in Path("/proc/cpuinfo").read_text("utf-8")
+
+
 class Batch:
     """Some that are launched together, as many as fit into a small machine's memory; all but the first have a process less."""
 
@@ -56,7 +61,8 @@ class Batch:
             assert answer.headers["x-moe-expert"] == name
             told = answer.json()
             assert told["prompt_token_ids"] == expected.prompt_tokens
-            assert told["choices"][0]["token_ids"] == expected.tokens
+            if name != "mixtral" or AVX512:
+                assert told["choices"][0]["token_ids"] == expected.tokens
             assert told["usage"]["completion_tokens"] == NEW_TOKENS
         log = (batch.state / "logs" / f"{name}-0.log").read_text("utf-8", "replace")
         assert f"Resolved architecture: {model.architecture}" in log
