@@ -13,19 +13,13 @@ from gateway.balancing import MARGIN_RATIO, MARGIN_REQUESTS, Balancer, outstandi
 from gateway.load import Load
 from gateway.replica import Replica
 from gateway.upstreams.base import FixedAddress
+from tests.fakes.clock import Clock
 
 KEY = b"a conversation"
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def replicas_of(expert: str, count: int, clock: Clock | None = None) -> list[Replica]:
-    clock = clock or Clock()
+    clock = clock or Clock(0.0)
     return [Replica(f"{expert}-{i}", FixedAddress(f"http://{expert}-{i}.test/v1"), clock=clock) for i in range(count)]
 
 
@@ -105,7 +99,7 @@ def test_the_turns_of_a_replica_that_cools_down_are_shared_by_the_others() -> No
 
 
 def test_a_replica_that_was_away_has_no_claim_on_the_turns_it_missed() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     replicas = replicas_of("coder", 3, clock)
     cooling(replicas[1])
     for _ in range(300):
@@ -136,7 +130,7 @@ def test_only_who_may_be_asked_has_room_and_was_not_tried_is_chosen(states: list
 
 
 def test_the_requests_of_other_gateways_count_while_the_reading_is_fresh() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     ours, theirs = replicas_of("coder", 2, clock)
     ours.in_flight = 3
     theirs.weigh(Load(running=8, waiting=0), good_for=15)
@@ -161,7 +155,7 @@ def test_our_own_requests_are_counted_once_and_as_they_are_now() -> None:
 def spread(gateways: int, static: int = 0) -> float:
     """Mean standard deviation of the requests at 4 servers, with `static` ones of strangers at the first: 8 requests/s that
     take 10 s on the mean, and each gateway reads each server every 5 s or so."""
-    clock, chance = Clock(), random.Random(1)  # noqa: S311
+    clock, chance = Clock(0.0), random.Random(1)  # noqa: S311
     houses = [replicas_of("coder", 4, clock) for _ in range(gateways)]
     at = [static, 0, 0, 0]
     readings = [(chance.uniform(0, 5), house, i) for house in houses for i in range(4)]
@@ -239,7 +233,7 @@ def test_more_of_anything_is_never_less_work(in_flight: int, load: Load, more: i
 
 
 def test_one_that_said_it_is_full_comes_last_for_a_while_and_is_asked_where_there_is_no_other() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     said, other = replicas_of("coder", 2, clock)
     other.in_flight, said.busy_until = 7, 2.0
     assert first([said, other]) is other
@@ -314,7 +308,7 @@ def test_one_conversation_that_floods_is_spread_within_the_margin(keys: list[int
 
 
 def test_what_other_experts_have_in_flight_at_a_server_is_known_before_the_server_tells() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     (busy, idle), (sql, _) = replicas_of("base", 2, clock), replicas_of("sql", 2, clock)
     busy.beside, sql.beside = (sql,), (busy,)
     sql.in_flight = 3

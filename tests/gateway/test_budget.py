@@ -6,23 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.budget import PER_SECOND, RESERVE, SHARE, RetryBudget
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fakes.clock import Clock
 
 
 def test_what_is_in_reserve_can_be_spent_at_once_and_no_more() -> None:
-    budget = RetryBudget(Clock())
+    budget = RetryBudget(Clock(0.0))
     assert [budget.spend("one") for _ in range(int(RESERVE) + 1)] == [True] * int(RESERVE) + [False]
     assert budget.spend("two")  # another expert's is its own
 
 
 def test_requests_earn_a_share_of_a_further_attempt() -> None:
-    budget = RetryBudget(Clock())
+    budget = RetryBudget(Clock(0.0))
     while budget.spend("one"):
         pass
     for _ in range(round(10 / SHARE)):
@@ -31,7 +25,7 @@ def test_requests_earn_a_share_of_a_further_attempt() -> None:
 
 
 def test_the_reserve_comes_back_with_time_and_not_beyond_itself() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     budget = RetryBudget(clock)
     while budget.spend("one"):
         pass
@@ -45,7 +39,7 @@ def test_the_reserve_comes_back_with_time_and_not_beyond_itself() -> None:
 def test_further_attempts_never_exceed_the_share_of_the_requests_the_reserve_and_what_time_gave(
     steps: list[str],
 ) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     budget = RetryBudget(clock)
     spent = 0
     for step in steps:

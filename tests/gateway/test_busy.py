@@ -7,13 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.busy import Meter
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fakes.clock import Clock
 
 
 @pytest.fixture

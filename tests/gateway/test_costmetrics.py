@@ -23,6 +23,7 @@ from gateway.usage import Usage
 from gateway.workers.link import LinkedAddress
 from router.experts import ExpertsFile
 from router.prices import DEAREST, Price
+from tests.fakes.clock import Clock
 from tests.fakes.memory import decision, experts_file
 from tests.fakes.owner import facts
 
@@ -42,13 +43,6 @@ TARIFF.baseline = "big", ListPrice(BIG)
 MICRO = Fraction(1, 1_000_000)
 COUNTS = st.integers(0, 1_000_000)
 USAGES = st.builds(lambda i, c, o, r: Usage(i, c, o + r, r), COUNTS, COUNTS, COUNTS, COUNTS)
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class House:

@@ -8,14 +8,8 @@ from gateway.exchange import Exchange, Outcome
 from gateway.fleet import HALF_LIFE_TOKENS, SECONDS_KEPT, SECONDS_REMEMBERED, WEIGHT, FleetWatch
 from gateway.pool import Pool
 from gateway.usage import Usage
+from tests.fakes.clock import Clock
 from tests.fakes.memory import experts_file
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

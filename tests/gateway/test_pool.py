@@ -18,6 +18,7 @@ from gateway.refusals import Refusal
 from gateway.replica import COOL_DOWN_SECONDS, FAILURES_TO_OPEN, Replica
 from gateway.upstreams.base import FixedAddress
 from router.experts import ExpertsFile
+from tests.fakes.clock import Clock
 from tests.fakes.memory import SkippingLoop, experts_file
 
 
@@ -140,13 +141,6 @@ def test_an_address_tells_nothing_of_itself() -> None:
 
 
 # Places, and those who wait for one.
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Told:

@@ -12,6 +12,7 @@ from gateway.receipt import Receipt
 from gateway.recent import Recent
 from gateway.usage import Usage
 from router.decision import Query
+from tests.fakes.clock import Clock
 from tests.fakes.memory import decision, experts_file
 
 EXPERTS = experts_file({"coder": {"price": {"input": 1.0, "output": 2.0}}, "general": {}}).experts
@@ -19,13 +20,6 @@ PROMPT = "the prompt that is nobody's business"
 
 
 @dataclass
-class Clock:
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def finished(request_id: str = "req-1", caller: str = "team-a", status: int = 200, expert: str = "coder") -> Exchange:
     """Decided for coder, answered by `expert`."""
     exchange = Exchange(request_id, "chat.completions", caller=caller, stream=True)
@@ -105,7 +99,7 @@ def test_what_it_cost_is_set_against_what_it_would_have_cost() -> None:
 def test_the_latest_of_each_are_kept_and_neither_too_many_nor_too_old_ones(
     finished_then: list[tuple[str, str, int]], most: int
 ) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     recent, told = Recent(most, 10.0, clock), []
     for number, (caller, request_id, pause) in enumerate(finished_then):
         clock.now += pause
@@ -125,7 +119,7 @@ def test_the_latest_of_each_are_kept_and_neither_too_many_nor_too_old_ones(
 
 
 def test_what_is_too_old_is_told_no_more_though_nothing_came_after_it() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     recent = Recent(5, 10.0, clock)
     recent.observe(finished())
     clock.now = 10.0

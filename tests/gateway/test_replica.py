@@ -27,17 +27,9 @@ from gateway.replica import (
     by_server,
 )
 from gateway.upstreams.base import Address, FixedAddress
+from tests.fakes.clock import Clock
 
 HARMLESS = sorted(set(Outcome) - FAULTS - {Outcome.OK})
-
-
-class Clock:
-    """Stands still until it is moved."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class NoAddress:

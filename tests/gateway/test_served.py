@@ -15,17 +15,11 @@ from gateway.replica import State
 from gateway.served import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_TRIES, OK, SETTLE_SECONDS, Served
 from router.experts import ExpertsFile
 from tests.fakes.adapters import Worker, Workers
+from tests.fakes.clock import Clock
 from tests.fakes.memory import SkippingLoop, experts_file
 
 URLS = ["http://a.test/v1", "http://b.test/v1"]
 PATHS = {"/lora/sql": 8, "/lora/math": 8, "/lora/sql-2": 8}
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def specialists(count: int = 1, base: dict[str, Any] | None = None, **adapters: Any) -> ExpertsFile:

@@ -20,18 +20,12 @@ from gateway.served import Served
 from gateway.settings import Settings
 from router.experts import ExpertsFile
 from tests.fakes.adapters import Worker, Workers
+from tests.fakes.clock import Clock
 from tests.fakes.memory import experts_file
 
 FILE = experts_file(
     {"coder": {"max_in_flight": 4, "queue": {"length": 7}}, "math": {"upstream": {"litellm": "openai/gpt-x"}}}, 3
 )
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
