@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +17,6 @@ EXPERTS = experts_file({"coder": {"price": {"input": 1.0, "output": 2.0}}, "gene
 PROMPT = "the prompt that is nobody's business"
 
 
-@dataclass
 def finished(request_id: str = "req-1", caller: str = "team-a", status: int = 200, expert: str = "coder") -> Exchange:
     """Decided for coder, answered by `expert`."""
     exchange = Exchange(request_id, "chat.completions", caller=caller, stream=True)
