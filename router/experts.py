@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from router.errors import ConfigError, Problem
 from router.extensions import added
 from router.prices import ASSUMED_TOKENS_PER_SECOND, DEAREST, PER_MILLION, AnyPrice, Baseline, Energy, GpuPrice, Price
+from router.sources import Sources, read_sources
 from router.upstream import Part, Upstream
 from router.validation import nearest, validated
 from router.values import Language, Name, Seconds, Usd
@@ -21,6 +21,7 @@ from router.yamlfile import YamlFile
 VIRTUAL_MODELS = ("auto", "auto:cheap", "auto:best")
 POLICY_GROUP = "moe_gateway.policies"  # what packages add under it are virtual models too
 ADDED_PREFIX = "auto:"
+UPSTREAM_GROUP = "moe_gateway.upstreams"  # what packages add under it may be the `custom` of an upstream
 # What the router is made of: the group under which packages add such parts, and the names that need no package.
 PARTS = {
     "encoder": ("moe_gateway.encoders", ("moe-minilm", "moe-static", "all-MiniLM-L6-v2")),
@@ -147,7 +148,7 @@ class Expert(Part):
     @property
     def able(self) -> frozenset[str]:
         """What it can do: what is declared, and what its engine always can."""
-        always = frozenset() if self.upstream.litellm else ENGINE_CAPABILITIES
+        always = frozenset() if self.upstream.litellm or self.upstream.custom else ENGINE_CAPABILITIES
         return (self.capabilities | always) - self.lacks
 
     @property
@@ -196,7 +197,7 @@ class RouterOptions(Part):
 
 
 class ExpertsFile(Part):
-    """A whole experts.yaml, checked. `digest` names its content."""
+    """A whole experts.yaml, checked. `sources` is what it was read from, `digest` names their content."""
 
     version: Literal[1]
     experts: dict[str, Expert]
@@ -205,6 +206,7 @@ class ExpertsFile(Part):
     aliases: dict[str, str] = Field(default={})
     domains: dict[str, Domain] = Field(default={})
     digest: str = ""
+    sources: Sources | None = Field(default=None, repr=False, exclude=True)
 
     @property
     def fallback(self) -> str:
@@ -229,13 +231,18 @@ class ExpertsFile(Part):
 
 
 def load_experts(path: Path) -> ExpertsFile:
-    """Read and check experts.yaml. Raises ConfigError with every problem found, FileNotFoundError where there is no file."""
-    return parse_experts(path.read_text("utf-8"), path.name)
+    """Read and check experts.yaml, and what it extends. Raises ConfigError with every problem found, an absent file included."""
+    return parse_sources(read_sources(path))
 
 
 def parse_experts(text: str, name: str = "experts.yaml") -> ExpertsFile:
-    """Check the text of an experts.yaml; `name` stands in the errors. Raises ConfigError."""
-    file = YamlFile.parse(text, name)
+    """Check the text of an experts.yaml that stands alone; `name` stands in the errors. Raises ConfigError."""
+    return parse_sources(Sources(Path(name), {name: text}))
+
+
+def parse_sources(sources: Sources) -> ExpertsFile:
+    """Check what was read. Raises ConfigError with every problem found."""
+    file = YamlFile.parse(sources.text, sources.name)
     if not isinstance(file.data, dict):
         raise ConfigError([file.problem((), "expected keys such as version: 1 and experts:")])
     problems = file.duplicates()
@@ -243,13 +250,13 @@ def parse_experts(text: str, name: str = "experts.yaml") -> ExpertsFile:
     problems += _cross_check(file, parts)
     if problems:
         raise ConfigError(problems)
-    return ExpertsFile.model_construct(**parts, digest=hashlib.sha256(text.encode()).hexdigest()[:12])
+    return ExpertsFile.model_construct(**parts, digest=sources.digest, sources=sources)
 
 
 def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
     """Each section by itself, so that a wrong expert hides no error in the others. Wrong parts are left out."""
     data: Mapping[str, Any] = file.data
-    known = [field for field in ExpertsFile.model_fields if field != "digest"]
+    known = [field for field in ExpertsFile.model_fields if field not in ("digest", "sources")]
     unknown = [key for key in data if key not in known]
     problems += [file.problem((key,), f"unknown key{nearest(str(key), known)}", at_key=True) for key in unknown]
     if data.get("version") != 1 or isinstance(data.get("version"), bool):
@@ -339,6 +346,7 @@ def _check_references(file: YamlFile, ids: Sequence[str]) -> Iterator[Problem]:
             elif fallback == key:
                 yield file.problem(place, "an expert cannot be its own fallback")
         yield from _check_worker(file, key, ids)
+        yield from _check_custom(file, key)
     last = _section(file, "router").get("fallback")
     if isinstance(last, str) and last not in ids:
         yield file.problem(("router", "fallback"), f"no expert {last!r}{nearest(last, ids)}")
@@ -356,6 +364,15 @@ def _check_worker(file: YamlFile, key: str, ids: Sequence[str]) -> Iterator[Prob
         yield file.problem(("experts", key, "upstream", "worker"), f"no expert {worker!r}{nearest(worker, ids)}")
     elif not launches:
         yield file.problem(("experts", key, "upstream", "worker"), f"{worker} launches no worker: it has no launch")
+
+
+def _check_custom(file: YamlFile, key: str) -> Iterator[Problem]:
+    upstream = _section(file, "experts")[key]
+    upstream = upstream.get("upstream") if isinstance(upstream, dict) else None
+    name = upstream.get("custom") if isinstance(upstream, dict) else None
+    if isinstance(name, str) and name not in (names := [*added(UPSTREAM_GROUP)]):
+        hint = nearest(name, names) or "; install the package that adds it"
+        yield file.problem(("experts", key, "upstream", "custom"), f"no upstream {name!r} is installed{hint}")
 
 
 def _check_parts(file: YamlFile) -> Iterator[Problem]:

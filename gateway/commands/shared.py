@@ -20,12 +20,9 @@ DEFAULT_CONFIG = Path("experts.yaml")
 
 def read_config(path: Path) -> ExpertsFile:
     """Raises ConfigError; leaves with status 1 where there is no such file."""
-    try:
-        return load_experts(path)
-    except (FileNotFoundError, IsADirectoryError):
+    if not path.exists():
         fail(f"there is no {path}; name yours with --config FILE (the project's own experts.yaml is one to start from)")
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{path} cannot be read: {error}")
+    return load_experts(path)
 
 
 def provisioned(config: Path, state: Path | None) -> Any:

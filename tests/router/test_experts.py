@@ -643,7 +643,7 @@ def test_loading_names_the_file_in_its_errors(tmp_path: Path) -> None:
 
 
 def test_loading_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ConfigError, match="^absent.yaml:1:1: is not there$"):
         load_experts(tmp_path / "absent.yaml")
 
 
