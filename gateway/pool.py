@@ -18,6 +18,7 @@ from gateway.refusals import Refusal
 from gateway.replica import Replica, Ticket, by_server
 from gateway.sleepers import NoWants, Sleepers, Wants
 from gateway.upstreams.base import Address, FixedAddress
+from gateway.upstreams.custom import CustomAddress
 from gateway.upstreams.litellm.upstream import ProviderAddress
 from gateway.workers.link import LinkedAddress, launched, launcher_of
 from router.experts import Expert, ExpertsFile
@@ -332,6 +333,8 @@ def _replicas(
         addresses = [(workers[upstream.embedded], 1.0, None)]
     elif upstream.litellm is not None:
         addresses = [(ProviderAddress(upstream.litellm, upstream.base_url, upstream.api_key), 1.0, None)]
+    elif upstream.custom is not None:
+        addresses = [(CustomAddress(upstream.custom, spec.model, upstream.base_url, upstream.api_key), 1.0, None)]
     else:
         addresses = [(FixedAddress(r.url, upstream.api_key), r.weight, r.max_in_flight) for r in upstream.vllm]
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.requests.base import ModelRequest, Wire
+from gateway.upstreams.custom import CUSTOM_ENDPOINTS
 from gateway.upstreams.litellm.upstream import LITELLM_ENDPOINTS
 from router.experts import Expert
 
@@ -38,6 +39,8 @@ class Serves:
             return spec.endpoints
         if spec.upstream.litellm is not None:
             return LITELLM_ENDPOINTS
+        if spec.upstream.custom is not None:
+            return CUSTOM_ENDPOINTS
         return self._found.get(expert, EMBEDDED if spec.upstream.embedded else ASSUMED)
 
     def found(self, expert: str, endpoints: frozenset[str]) -> None:

@@ -13,7 +13,7 @@ from router.errors import ConfigError, Problem
 from router.extensions import added
 from router.prices import ASSUMED_TOKENS_PER_SECOND, DEAREST, PER_MILLION, AnyPrice, Baseline, Energy, GpuPrice, Price
 from router.sources import Sources, read_sources
-from router.upstream import Part, Upstream
+from router.upstream import UPSTREAM_GROUP, Part, Upstream
 from router.validation import nearest, validated
 from router.values import Language, Name, Seconds, Usd
 from router.yamlfile import YamlFile
@@ -21,7 +21,6 @@ from router.yamlfile import YamlFile
 VIRTUAL_MODELS = ("auto", "auto:cheap", "auto:best")
 POLICY_GROUP = "moe_gateway.policies"  # what packages add under it are virtual models too
 ADDED_PREFIX = "auto:"
-UPSTREAM_GROUP = "moe_gateway.upstreams"  # what packages add under it may be the `custom` of an upstream
 # What the router is made of: the group under which packages add such parts, and the names that need no package.
 PARTS = {
     "encoder": ("moe_gateway.encoders", ("moe-minilm", "moe-static", "all-MiniLM-L6-v2")),
@@ -371,7 +370,7 @@ def _check_custom(file: YamlFile, key: str) -> Iterator[Problem]:
     upstream = upstream.get("upstream") if isinstance(upstream, dict) else None
     name = upstream.get("custom") if isinstance(upstream, dict) else None
     if isinstance(name, str) and name not in (names := [*added(UPSTREAM_GROUP)]):
-        hint = nearest(name, names) or "; install the package that adds it"
+        hint = nearest(name, names) if names else "; install the package that adds it"
         yield file.problem(("experts", key, "upstream", "custom"), f"no upstream {name!r} is installed{hint}")
 
 

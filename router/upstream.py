@@ -13,6 +13,8 @@ from router.values import HttpUrl, Name, Seconds, Secret, Setting, Word
 
 # What the gateway says itself when it launches a worker: an argument that said otherwise would hide the worker from it.
 OWN_FLAGS = frozenset({"host", "port", "uds", "api-key", "model", "served-model-name", "lora-modules"})
+UPSTREAM_GROUP = "moe_gateway.upstreams"  # what packages add under it may be the `custom` of an upstream
+PACKAGED_NAME = r"^[a-z0-9][a-z0-9_-]{0,31}$"  # of an entry point: router/extensions.py passes over others
 _ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
 
 
@@ -114,7 +116,8 @@ _INSTEAD = {"model": "launch.model", "served-model-name": "the expert's model", 
 class Upstream(Part):
     """Where an expert answers: replicas of a vLLM (or any OpenAI-compatible) server, workers that the gateway launches, the
     `worker` that another expert launches, a provider that litellm knows (`provider/model`, with `base_url` where it is not
-    the provider's own), or the embedded engine. With `adapter` the answers are those of a LoRA adapter there."""
+    the provider's own), the embedded engine, or the upstream `custom` that an installed package adds, with the `base_url` that it
+    wants. With `adapter` the answers are those of a LoRA adapter there."""
 
     vllm: tuple[Replica, ...] = ()
     launch: Launch | None = None
@@ -122,6 +125,7 @@ class Upstream(Part):
     adapter: Adapter | None = None
     embedded: Literal["smollm2"] | None = None
     litellm: Annotated[str, Field(pattern=r"^[a-z0-9_]+/\S+$")] | None = None
+    custom: Annotated[str, Field(pattern=PACKAGED_NAME)] | None = None
     base_url: HttpUrl | None = None
     api_key: Secret | None = Field(default=None, repr=False)
 
@@ -134,14 +138,15 @@ class Upstream(Part):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Upstream:
-        if sum(map(bool, (self.vllm, self.launch, self.worker, self.embedded, self.litellm))) != 1:
+        if sum(map(bool, (self.vllm, self.launch, self.worker, self.embedded, self.litellm, self.custom))) != 1:
             known = (
-                "vllm: [URL, …], launch: {engine: vllm}, worker: expert, litellm: provider/model and embedded: smollm2"
+                "vllm: [URL, …], launch: {engine: vllm}, worker: expert, litellm: provider/model, embedded: smollm2 and "
+                "custom: the name of a package's upstream"
             )
             raise ValueError(f"give exactly one of {known}")
-        if self.base_url is not None and self.litellm is None:
-            raise ValueError("base_url goes with litellm alone; vllm has its addresses in its list")
-        if self.adapter is not None and (self.embedded or self.litellm):
+        if self.base_url is not None and not (self.litellm or self.custom):
+            raise ValueError("base_url goes with litellm and custom alone; vllm has its addresses in its list")
+        if self.adapter is not None and (self.embedded or self.litellm or self.custom):
             raise ValueError("an adapter goes with vLLM alone: vllm, launch or worker")
         if self.worker is not None and self.adapter is None:
             raise ValueError("worker goes with adapter: without one this is the other expert over again")

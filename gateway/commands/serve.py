@@ -156,6 +156,8 @@ def _served_by(name: str, expert: Expert, states: Mapping[str, Sequence[WorkerSt
         return "embedded [yellow]stand-in[/yellow]"
     if upstream.litellm is not None:
         return f"litellm: {escape(upstream.litellm.partition('/')[0])}"
+    if upstream.custom is not None:
+        return f"{upstream.custom} of a package"
     if upstream.worker is not None:
         return f"an adapter at {upstream.worker}"
     if upstream.launch is not None:

@@ -63,4 +63,6 @@ def provider(expert: Expert) -> str:
     if upstream.litellm is not None:
         name = upstream.litellm.partition("/")[0]
         return PROVIDERS.get(name, name)
+    if upstream.custom is not None:
+        return upstream.custom
     return EMBEDDED if upstream.embedded is not None else VLLM

@@ -6,24 +6,30 @@ import asyncio
 from collections.abc import Mapping
 
 from gateway.upstreams.base import Address, Reply, Upstream
+from gateway.upstreams.custom import CustomAddress, CustomUpstream
 from gateway.upstreams.litellm.upstream import LiteLLMUpstream, ProviderAddress
 from gateway.upstreams.openai import OpenAIUpstream
 from router.experts import ExpertsFile, Timeouts
 
 
 class Adapters:
-    """An Upstream. `litellm` is None where no expert needs it: importing it takes seconds."""
+    """An Upstream. `litellm` is None where no expert needs it: importing it takes seconds. `custom` has those of packages."""
 
-    def __init__(self, openai: Upstream, litellm: Upstream | None = None) -> None:
-        self._openai, self._litellm = openai, litellm
+    def __init__(
+        self, openai: Upstream, litellm: Upstream | None = None, custom: Mapping[str, Upstream] | None = None
+    ) -> None:
+        self._openai, self._litellm, self._custom = openai, litellm, custom or {}
+        self._all = [openai, *([litellm] if litellm else ()), *self._custom.values()]
 
     def _of(self, address: Address) -> Upstream:
+        if isinstance(address, CustomAddress):
+            return self._custom[address.custom]
         if self._litellm is not None and isinstance(address, ProviderAddress):
             return self._litellm
         return self._openai
 
     async def start(self) -> None:
-        await asyncio.gather(*(upstream.start() for upstream in (self._openai, self._litellm) if upstream))
+        await asyncio.gather(*(upstream.start() for upstream in self._all))
 
     async def post(
         self,
@@ -43,10 +49,12 @@ class Adapters:
         return await self._of(address).fetch(address, path)
 
     async def close(self) -> None:
-        await asyncio.gather(*(upstream.close() for upstream in (self._openai, self._litellm) if upstream))
+        await asyncio.gather(*(upstream.close() for upstream in self._all))
 
 
 def adapters_for(file: ExpertsFile) -> Adapters:
     """The adapters that the experts of `file` need."""
-    needed = any(expert.upstream.litellm is not None for expert in file.experts.values())
-    return Adapters(OpenAIUpstream(), LiteLLMUpstream() if needed else None)
+    upstreams = [expert.upstream for expert in file.experts.values()]
+    litellm = LiteLLMUpstream() if any(upstream.litellm for upstream in upstreams) else None
+    custom = {name: CustomUpstream(name) for name in dict.fromkeys(u.custom for u in upstreams) if name is not None}
+    return Adapters(OpenAIUpstream(), litellm, custom)
