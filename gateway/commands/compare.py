@@ -230,7 +230,7 @@ def _print_quality(targets: Mapping[str, Any]) -> None:
 
 def _write_quality(config: Path, document: Mapping[str, Any], targets: Mapping[str, str | None], least: int) -> None:
     """Of the experts asked for by name, where enough answers were graded. Raises ConfigError, and then nothing is written."""
-    from gateway.commands.replacing import replace_file
+    from gateway.replacing import replace_file
     from router.rewriting import with_quality
 
     text = config.read_bytes().decode()  # line ends stay as they are

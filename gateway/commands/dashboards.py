@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands.replacing import replace_file
 from gateway.commands.shared import Json
 from gateway.console import fail, out, print_json
+from gateway.replacing import replace_file
 from router.errors import MissingExtraError
 
 FOLDER = Path("deploy/grafana/dashboards")

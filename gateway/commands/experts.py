@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gateway.commands.replacing import replace_file
 from gateway.commands.shared import DEFAULT_CONFIG, Config, Json, read_config
 from gateway.console import err, fail, out, print_json
+from gateway.replacing import replace_file
 
 if TYPE_CHECKING:
     from router.cataloguing.fitting import Fit
@@ -170,6 +170,8 @@ def _upstream(expert: Expert) -> str:
         return f"vllm × {len(upstream.vllm)}{adapter}"
     if upstream.worker:
         return f"worker of {upstream.worker}{adapter}"
+    if upstream.custom:
+        return f"custom {upstream.custom}"
     return f"litellm {upstream.litellm.partition('/')[0]}" if upstream.litellm else "stand-in"
 
 
