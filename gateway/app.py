@@ -22,6 +22,7 @@ from gateway.guard import Guard
 from gateway.ledger.lookups import Lookups
 from gateway.ledger.writer import Ledger
 from gateway.metrics import Metrics
+from gateway.observing import Observing
 from gateway.openapi import described
 from gateway.recent import Recent
 from gateway.reload import Reloader
@@ -70,7 +71,8 @@ def create_app(
     metrics, link, telemetry = Metrics(), Link(settings.state), tracing.from_environment()
     recent, ledger = Recent(), _ledger(settings, metrics, rolls_up=share[0] == 0)
     lookups = Lookups(settings.ledger) if settings.ledger else None
-    observers = (recent.observe, *([ledger.observe] if ledger else ()))
+    observing = [Observing(name, metrics.observed) for name in settings.observers]
+    observers = (recent.observe, *([ledger.observe] if ledger else ()), *(one.observe for one in observing))
     first = Generation(settings, router, metrics, workers, link, share, telemetry=telemetry, observers=observers)
 
     @asynccontextmanager
@@ -84,6 +86,8 @@ def create_app(
                 on_ready(first.state)
             if ledger:
                 ledger.start()
+            for one in observing:
+                one.start()
             app.state.starting = None
             async with metrics.process.looking():
                 yield
@@ -94,6 +98,7 @@ def create_app(
             await app.state.reloader.close()
             if ledger:
                 await asyncio.to_thread(ledger.close)
+            await asyncio.gather(*(asyncio.to_thread(one.close) for one in observing))
             if lookups:
                 lookups.close()
             await link.close()

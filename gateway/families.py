@@ -60,6 +60,11 @@ class Families:
             "Requests that were told to come back later: by every server that was asked, by a queue, by explanations.",
             ("kind",),
         )
+        self.observed = counter(
+            "moe_observer_receipts",
+            "Finished requests that an observer of an installed package was told of, failed at, or was not told of.",
+            ("observer", "outcome"),
+        )
 
     def _routing(self, registry: CollectorRegistry) -> None:
         counter, histogram = partial(Counter, registry=registry), partial(Histogram, registry=registry)

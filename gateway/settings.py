@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -36,6 +36,14 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
 
 
+class Watch(StrEnum):
+    """How changes of experts.yaml are seen: as the system tells of them, by looking every two seconds, or not at all."""
+
+    AUTO = "auto"
+    POLL = "poll"
+    OFF = "off"
+
+
 @dataclass(frozen=True)
 class Settings:
     """`keys` maps the name of each key to the key; with none set every caller may use /v1. `admin_key` opens /admin.
@@ -46,7 +54,8 @@ class Settings:
     what is then in flight has `drain_seconds`.
 
     `ledger` is the URL of the database that requests are written into, None where they are not; it may hold a password. Rows are
-    kept for `ledger_keep`, None for ever, and prompts are kept in them with `ledger_prompts` alone.
+    kept for `ledger_keep`, None for ever, and prompts are kept in them with `ledger_prompts` alone. `observers` are those of
+    installed packages that are told of finished requests.
     """
 
     config: Path = Path("experts.yaml")
@@ -76,6 +85,9 @@ class Settings:
     ledger: str | None = field(default=None, repr=False)
     ledger_keep: float | None = None
     ledger_prompts: bool = False
+    watch: Watch = Watch.OFF
+    retrain_seconds: float = 1800.0
+    observers: Sequence[str] = ()
 
 
 def keys_from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

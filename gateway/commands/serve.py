@@ -32,6 +32,7 @@ from gateway.settings import (
     keys_from_environment,
 )
 from gateway.workers.protocol import WorkerState
+from router.errors import ExtensionError
 from router.experts import Expert, ExpertsFile
 
 CALLED_WRONGLY = 2
@@ -87,6 +88,9 @@ def serve(
         str, _option("--ledger-keep", "How long its rows are kept, such as 90d, or forever; totals of days always are.")
     ] = "90d",
     ledger_prompts: Annotated[bool, _option("--ledger-prompts", "Write prompts into the ledger, too.")] = False,
+    observer: Annotated[
+        list[str] | None, _option("--observer", "Tell this observer of an installed package of finished requests.")
+    ] = None,
 ) -> None:
     """Start the gateway.
 
@@ -119,9 +123,11 @@ def serve(
         ledger=_ledger(ledger, state_folder(config, state)),
         ledger_keep=_keep(ledger_keep),
         ledger_prompts=ledger_prompts,
+        observers=tuple(dict.fromkeys(observer or ())),
     )
     check_exposure(settings)
     _check_tls(settings)
+    _check_observers(settings)
     file = read_config(config)
     warn(file)
     if settings.ledger and ledger_prompts:
@@ -210,6 +216,17 @@ def _check_tls(settings: Settings) -> None:
         tls_context(settings.tls_cert, settings.tls_key)
     except SettingsError as error:
         fail(str(error), CALLED_WRONGLY)
+
+
+def _check_observers(settings: Settings) -> None:
+    if not settings.observers:
+        return
+    from gateway.observing import check_observers
+
+    try:
+        check_observers(settings.observers)
+    except ExtensionError as error:
+        fail(f"--observer: {error}", CALLED_WRONGLY)
 
 
 def _banner(
