@@ -89,8 +89,9 @@ evaluate: dev ## measure the router: make evaluate EVAL=prompts.jsonl.gz REQUIRE
 	@test -n "$(EVAL)" || { echo "error: say what to measure on: make evaluate EVAL=prompts.jsonl.gz"; exit 2; }
 	@$(BIN)/moe-gateway evaluate $(EVAL) --config $(CONFIG) $(foreach r,$(REQUIRE),--require '$(r)') $(if $(HTML),--html $(HTML))
 
-floors: $(VENV)/.serve ## what CI demands of the router on the project's own evaluation set
+floors: $(VENV)/.serve ## what CI demands of the router on the project's own evaluation set, and the routing tests
 	@$(BIN)/moe-gateway evaluate router/measuring/own.jsonl --quick --copies 200 $(foreach f,$(FLOORS),--require '$(f)')
+	@$(BIN)/moe-gateway test
 
 dashboards: dev ## build Grafana's dashboards into deploy/grafana/dashboards
 	@$(BIN)/moe-gateway dashboards build --output deploy/grafana/dashboards

@@ -18,11 +18,10 @@ SHOWN_DOMAINS = 3
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one test. `why` is a line that says what did not hold, empty where all did; `decision` is None where there
-    was none."""
+    """What became of one test. `wrong` is what did not hold, empty where all did; `decision` is None where there was none."""
 
     test: RouteTest
-    why: str
+    wrong: tuple[str, ...]
     decision: Decision | None = None
 
     @property
@@ -31,7 +30,14 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        return not self.why
+        return not self.wrong
+
+    @property
+    def why(self) -> str:
+        """One line: what did not hold, and the figures that were decided by; empty where all held."""
+        if self.passed or self.decision is None:
+            return "; ".join(self.wrong)
+        return f"{', '.join(self.wrong)} ({_figures(self.decision)})"
 
 
 def run_route_tests(tests: RouteTests, router: Router) -> list[Result]:
@@ -43,12 +49,10 @@ def run_route_tests(tests: RouteTests, router: Router) -> list[Result]:
 
 
 def _result(tests: RouteTests, test: RouteTest, outcome: Decision | RouterError, router: Router) -> Result:
-    decision = outcome if isinstance(outcome, Decision) else None
-    strangers = [problem.message for problem in tests.strangers(test, router.file)]
-    if strangers or decision is None:
-        return Result(test, "; ".join(strangers) or str(outcome), decision)
-    wrong = list(_wrong(test, decision))
-    return Result(test, f"{', '.join(wrong)} ({_figures(decision)})" if wrong else "", decision)
+    strangers = tuple(problem.message for problem in tests.strangers(test, router.file))
+    if isinstance(outcome, RouterError):
+        return Result(test, strangers or (str(outcome),))
+    return Result(test, strangers or tuple(_wrong(test, outcome)), outcome)
 
 
 def _wrong(test: RouteTest, decision: Decision) -> Iterator[str]:
