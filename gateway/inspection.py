@@ -17,7 +17,9 @@ from gateway.listing import Listing, base_of, differences, lacks, names, read_li
 from gateway.lora import ROUTES_OFF
 from gateway.pool import Pool
 from gateway.replica import Replica, by_server
+from gateway.upstreams.adapters import custom_for
 from gateway.upstreams.base import Address, Upstream, UpstreamError
+from gateway.upstreams.custom import CustomUpstream
 from gateway.upstreams.litellm.upstream import LiteLLMUpstream
 from gateway.upstreams.openai import OpenAIUpstream
 from gateway.upstreams.sending import plain, refusal, send
@@ -69,7 +71,11 @@ async def inspect(file: ExpertsFile, state: Path, seconds: float = 5.0, ask: boo
         if any(spec.upstream.litellm for spec in file.experts.values()):
             await litellm.start()
             stack.push_async_callback(litellm.close)
-        inspection = _Inspection(file, pool, openai, litellm, seconds, ask)
+        custom = custom_for(file)
+        for upstream in custom.values():
+            await upstream.start()
+            stack.push_async_callback(upstream.close)
+        inspection = _Inspection(file, pool, openai, litellm, custom, seconds, ask)
         found = await asyncio.gather(*(inspection.server(group) for group in by_server(pool.all())))
     by_name = {inspected.replica: inspected for group in found for inspected in group}
     return [by_name[replica.name] for replica in pool.all()]
@@ -88,9 +94,17 @@ class _Said:
 
 class _Inspection:
     def __init__(
-        self, file: ExpertsFile, pool: Pool, openai: OpenAIUpstream, litellm: LiteLLMUpstream, seconds: float, ask: bool
+        self,
+        file: ExpertsFile,
+        pool: Pool,
+        openai: OpenAIUpstream,
+        litellm: LiteLLMUpstream,
+        custom: Mapping[str, CustomUpstream],
+        seconds: float,
+        ask: bool,
     ) -> None:
-        self._file, self._openai, self._litellm, self._seconds, self._ask = file, openai, litellm, seconds, ask
+        self._file, self._openai, self._litellm, self._custom = file, openai, litellm, custom
+        self._seconds, self._ask = seconds, ask
         self._experts = {replica: name for name, replicas in pool.replicas.items() for replica in replicas}
 
     async def server(self, group: Sequence[Replica]) -> list[Inspected]:
@@ -98,6 +112,8 @@ class _Inspection:
         spec = self._file.experts[self._experts[group[0]]]
         if spec.upstream.litellm is not None:
             return [await self._provider(replica) for replica in group]
+        if spec.upstream.custom is not None:
+            return [await self._packaged(replica, self._custom[spec.upstream.custom]) for replica in group]
         if spec.upstream.embedded is not None:
             return [self._stand_in(replica) for replica in group]
         said = await self._said(group[0].address)
@@ -177,6 +193,17 @@ class _Inspection:
             await _Asked(self._litellm, replica.address, spec, self._seconds).generate(found)
         else:
             found.notes.append("a provider is not asked, since any answer has its price: --ask does")
+        return found
+
+    async def _packaged(self, replica: Replica, upstream: CustomUpstream) -> Inspected:
+        found, spec = self._new(replica), self._file.experts[self._experts[replica]]
+        began = time.perf_counter()
+        if await upstream.healthy(replica.address):
+            found.milliseconds = round((time.perf_counter() - began) * 1000, 1)
+        else:
+            found.problems.append(upstream.failed or f"the upstream {spec.upstream.custom} says that it is not well")
+        if self._ask and found.milliseconds is not None:
+            await _Asked(upstream, replica.address, spec, self._seconds).generate(found)
         return found
 
     def _stand_in(self, replica: Replica) -> Inspected:

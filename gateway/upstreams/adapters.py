@@ -56,5 +56,10 @@ def adapters_for(file: ExpertsFile) -> Adapters:
     """The adapters that the experts of `file` need."""
     upstreams = [expert.upstream for expert in file.experts.values()]
     litellm = LiteLLMUpstream() if any(upstream.litellm for upstream in upstreams) else None
-    custom = {name: CustomUpstream(name) for name in dict.fromkeys(u.custom for u in upstreams) if name is not None}
-    return Adapters(OpenAIUpstream(), litellm, custom)
+    return Adapters(OpenAIUpstream(), litellm, custom_for(file))
+
+
+def custom_for(file: ExpertsFile) -> dict[str, CustomUpstream]:
+    """The upstreams of packages that the experts of `file` name."""
+    named = dict.fromkeys(expert.upstream.custom for expert in file.experts.values())
+    return {name: CustomUpstream(name) for name in named if name is not None}

@@ -61,7 +61,7 @@ class CustomUpstream:
     def __init__(self, name: str) -> None:
         self._name = name
         self._upstream: Upstream | None = None
-        self.why = "its package was not loaded"  # as long as there is none
+        self.failed = ""  # why there is none, where it could not be started
 
     async def start(self) -> None:
         """Import the package in a thread, make its upstream, and connect. A failure is told once, and its experts stay out."""
@@ -71,7 +71,7 @@ class CustomUpstream:
             async with asyncio.timeout(START_SECONDS):
                 await upstream.start()
         except Exception as error:  # whatever it is, the other experts can answer without it
-            self.why = f"its package cannot be used: {type(error).__name__}"
+            self.failed = f"its package cannot be used: {type(error).__name__}"
             log.error("an upstream cannot be used: its experts are left out", exc_info=error, extra={"by": self._name})
         else:
             self._upstream = upstream
@@ -86,7 +86,7 @@ class CustomUpstream:
         fresh: bool = False,
     ) -> Reply:
         if self._upstream is None:
-            raise UpstreamError(Outcome.CONNECT_ERROR, self.why)
+            raise UpstreamError(Outcome.CONNECT_ERROR, self.failed or "it was not started")
         try:
             reply = await self._upstream.post(address, path, body, headers, timeouts, fresh)
             return CustomReply(reply, lambda error, outcome: self._mapped(error, address, outcome))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from gateway.inspection import Inspected, inspect
 from gateway.lora import ROUTES_OFF
+from gateway.upstreams.custom import UPSTREAMS
 from tests.fakes.adapters import Worker, worker_server
-from tests.fakes.memory import experts_file
+from tests.fakes.memory import FakeReply, FakeUpstream, experts_file
 from tests.fakes.owner import facts, fake_owner
 
 At = dict[str, str]
@@ -23,6 +25,20 @@ At = dict[str, str]
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as held:
         yield held
+
+
+@dataclass
+class Packaged(FakeUpstream):
+    """A package's upstream that answers anything with an object."""
+
+    starting: Exception | None = None
+
+    async def start(self) -> None:
+        if self.starting is not None:
+            raise self.starting
+
+    async def post(self, *_: Any, **__: Any) -> FakeReply:
+        return FakeReply(b"{}")
 
 
 async def inspected(
@@ -203,6 +219,23 @@ async def test_launched_workers_are_asked_where_their_owner_says_that_they_are(t
         ]
         assert found[f"{expert}-0"].served is True
     assert owner.asked == []  # to look changes nothing
+
+
+@pytest.mark.parametrize(
+    ("scripted", "problems", "notes"),
+    [
+        (Packaged(), [], ["chat answered"]),
+        (Packaged(well=False), ["the upstream acme says that it is not well"], []),
+        (Packaged(starting=OSError("no")), ["its package cannot be used: OSError"], []),
+    ],
+)
+async def test_a_packages_upstream_is_asked_how_it_is(
+    tmp_path: Path, scripted: Packaged, problems: list[str], notes: list[str]
+) -> None:
+    with UPSTREAMS.lending("acme", lambda: scripted):
+        found = (await inspected(tmp_path, {"one": {"upstream": {"custom": "acme"}}}, ask=True))["one-0"]
+    assert (found.problems, [note.partition(" in ")[0] for note in found.notes]) == (problems, notes)
+    assert (found.milliseconds is None) == bool(problems)
 
 
 async def test_a_stand_in_and_a_provider_that_litellm_does_not_know(tmp_path: Path) -> None:

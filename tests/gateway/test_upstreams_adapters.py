@@ -8,6 +8,7 @@ import pytest
 
 from gateway.upstreams.adapters import Adapters, adapters_for
 from gateway.upstreams.base import Address, FixedAddress, Reply
+from gateway.upstreams.custom import CustomAddress
 from gateway.upstreams.litellm.failures import Refusal
 from gateway.upstreams.litellm.upstream import LiteLLMUpstream, ProviderAddress
 from router.experts import Timeouts, parse_experts
@@ -49,16 +50,17 @@ class Noted:
 
 
 async def test_each_address_is_asked_by_the_adapter_of_its_kind() -> None:
-    openai, litellm = Noted(), Noted()
-    adapters = Adapters(openai, litellm)
+    openai, litellm, acme = Noted(), Noted(), Noted()
+    adapters = Adapters(openai, litellm, {"acme": acme})
     await adapters.start()
-    for address in (FixedAddress("http://h/v1"), ProviderAddress("groq/x")):
+    for address in (FixedAddress("http://h/v1"), ProviderAddress("groq/x"), CustomAddress("acme", "m")):
         assert (await adapters.post(address, "/p", b"{}", {}, Timeouts(), fresh=True)).status == 418
         assert await adapters.healthy(address)
         assert await adapters.fetch(address, "/metrics") is None
     await adapters.close()
     assert openai.calls == ["start", "post http://h/v1 /p True", "healthy", "fetch", "close"]
     assert litellm.calls == ["start", "post litellm:groq/x /p True", "healthy", "fetch", "close"]
+    assert acme.calls == ["start", "post acme:m /p True", "healthy", "fetch", "close"]
 
 
 @pytest.mark.parametrize(
