@@ -13,7 +13,7 @@ RouterError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -37,10 +37,13 @@ class Problem:
 
 
 class ConfigError(RouterError):
-    """Every problem of a file at once, in the order of its lines."""
+    """Every problem at once, file by file in the order of their lines. `texts` has by name the files that they are in, where these
+    could be read: a line of theirs may hold a secret that was written where a reference belongs."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = sorted(problems, key=lambda p: (p.line, p.column))
+    def __init__(self, problems: Sequence[Problem], texts: Mapping[str, str] | None = None) -> None:
+        self.texts = dict(texts or {})
+        files = list(dict.fromkeys([*self.texts, *(p.file for p in problems)]))
+        self.problems = sorted(problems, key=lambda p: (files.index(p.file), p.line, p.column))
         super().__init__("\n".join(str(p) for p in self.problems))
 
 

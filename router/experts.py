@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from router.crosschecks import cross_checks
 from router.errors import ConfigError, Problem
-from router.extensions import added
+from router.layers import Layers
+from router.laying import EXTENDS, Laid
 from router.prices import ASSUMED_TOKENS_PER_SECOND, DEAREST, PER_MILLION, AnyPrice, Baseline, Energy, GpuPrice, Price
-from router.sources import Sources, read_sources
-from router.upstream import UPSTREAM_GROUP, Part, Upstream
+from router.sources import Sources, laid, read_and_laid
+from router.upstream import Part, Upstream
 from router.validation import nearest, validated
 from router.values import Language, Name, Seconds, Usd
-from router.yamlfile import YamlFile
+from router.vocabulary import ADDED_PREFIX as ADDED_PREFIX
+from router.vocabulary import BUILT_IN_DOMAINS as BUILT_IN_DOMAINS
+from router.vocabulary import LEAST_EXAMPLES as LEAST_EXAMPLES
+from router.vocabulary import PARTS as PARTS
+from router.vocabulary import POLICY_GROUP as POLICY_GROUP
+from router.vocabulary import RESERVED_IDS as RESERVED_IDS
+from router.vocabulary import VIRTUAL_MODELS as VIRTUAL_MODELS
 
-VIRTUAL_MODELS = ("auto", "auto:cheap", "auto:best")
-POLICY_GROUP = "moe_gateway.policies"  # what packages add under it are virtual models too
-ADDED_PREFIX = "auto:"
-# What the router is made of: the group under which packages add such parts, and the names that need no package.
-PARTS = {
-    "encoder": ("moe_gateway.encoders", ("moe-minilm", "moe-static", "all-MiniLM-L6-v2")),
-    "head": ("moe_gateway.heads", ("linear", "kernel")),
-    "calibrator": ("moe_gateway.calibrators", ("temperature", "isotonic")),
-}
-BUILT_IN_DOMAINS = ("code", "math", "bio", "general")
+NOT_WRITTEN = frozenset({"digest", "sources"})  # fields of ExpertsFile that are no keys of the file
 ENGINE_CAPABILITIES = frozenset({"logprobs", "n"})  # of every vLLM and llama.cpp, and so not to be declared
 LITELLM_ENDPOINTS = frozenset({"chat", "embeddings"})  # what litellm puts into every provider's words without loss
 LISTED_QUALITY = 0.9  # of an expert for a domain that it names without a figure
 OTHER_QUALITY = 0.4  # for a domain that it does not name
 FALLBACK_OTHER_QUALITY = 0.6  # the same for the fallback expert
-LEAST_EXAMPLES = 5
-RESERVED_IDS = ("none",)  # the label of metrics where no expert is meant
 
 
 def _qualities(value: Any) -> Any:
@@ -193,6 +189,8 @@ class RouterOptions(Part):
     head: str = "linear"
     calibrator: str = "temperature"
     cpu_hour: Usd = 0.04  # USD for an hour of one core, which is what classifying costs
+    # The macro-F1 over old domains that a router may lose to the one before it, when it is trained anew while that serves.
+    retrain_margin: Annotated[float, Field(ge=0, le=1)] = 0.02
 
 
 class ExpertsFile(Part):
@@ -230,32 +228,44 @@ class ExpertsFile(Part):
 
 
 def load_experts(path: Path) -> ExpertsFile:
-    """Read and check experts.yaml, and what it extends. Raises ConfigError with every problem found, an absent file included."""
-    return parse_sources(read_sources(path))
+    """Read and check experts.yaml and all that it extends. Raises ConfigError with every problem found."""
+    sources, found = read_and_laid(path)
+    return _checked(sources, found)
 
 
 def parse_experts(text: str, name: str = "experts.yaml") -> ExpertsFile:
     """Check the text of an experts.yaml that stands alone; `name` stands in the errors. Raises ConfigError."""
-    return parse_sources(Sources(Path(name), {name: text}))
+    return parse_sources(Sources(Path(name), {Path(name).name: text}))
 
 
 def parse_sources(sources: Sources) -> ExpertsFile:
     """Check what was read. Raises ConfigError with every problem found."""
-    file = YamlFile.parse(sources.text, sources.name)
-    if not isinstance(file.data, dict):
-        raise ConfigError([file.problem((), "expected keys such as version: 1 and experts:")])
-    problems = file.duplicates()
-    parts = _read_parts(file, problems)
-    problems += _cross_check(file, parts)
-    if problems:
-        raise ConfigError(problems)
+    return _checked(sources, laid(sources))
+
+
+def _checked(sources: Sources, found: Laid) -> ExpertsFile:
+    layers = found.layers
+    problems = layers.duplicates()
+    parts = _read_parts(layers, problems)
+    problems += cross_checks(
+        layers, parts["aliases"], {name: domain.examples for name, domain in parts["domains"].items()}
+    )
+    told = [p for p in problems if not _follows(p, found)] + found.problems
+    if told:
+        raise ConfigError(told, sources.texts)
     return ExpertsFile.model_construct(**parts, digest=sources.digest, sources=sources)
 
 
-def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
+def _follows(problem: Problem, found: Laid) -> bool:
+    """Whether it is but what a reference that leads nowhere does to its value."""
+    keys = [".".join(str(step) for step in path) for path in found.failed]
+    return any(problem.key == key or problem.key.startswith(f"{key}.") for key in keys)
+
+
+def _read_parts(file: Layers, problems: list[Problem]) -> dict[str, Any]:
     """Each section by itself, so that a wrong expert hides no error in the others. Wrong parts are left out."""
     data: Mapping[str, Any] = file.data
-    known = [field for field in ExpertsFile.model_fields if field not in ("digest", "sources")]
+    known = [*(field for field in ExpertsFile.model_fields if field not in NOT_WRITTEN), EXTENDS]
     unknown = [key for key in data if key not in known]
     problems += [file.problem((key,), f"unknown key{nearest(str(key), known)}", at_key=True) for key in unknown]
     if data.get("version") != 1 or isinstance(data.get("version"), bool):
@@ -283,7 +293,7 @@ def _read_parts(file: YamlFile, problems: list[Problem]) -> dict[str, Any]:
     return parts
 
 
-def _baseline(file: YamlFile, given: Any, problems: list[Problem]) -> str | Baseline | None:
+def _baseline(file: Layers, given: Any, problems: list[Problem]) -> str | Baseline | None:
     baseline: str | Baseline | None = None
     if isinstance(given, Mapping):
         baseline = validated(file, Baseline, given, ("baseline",), problems)
@@ -296,112 +306,3 @@ def _baseline(file: YamlFile, given: Any, problems: list[Problem]) -> str | Base
         message = f"savings against {DEAREST}, always the dearest expert, are counted anyway; name another"
         problems.append(file.problem(("baseline",), message))
     return baseline
-
-
-def _cross_check(file: YamlFile, parts: Mapping[str, Any]) -> list[Problem]:
-    ids, declared = list(_section(file, "experts")), list(_section(file, "domains"))
-    return [
-        *_check_names(file, ids, parts["aliases"]),
-        *_check_references(file, ids),
-        *_check_parts(file),
-        *_check_domains(file, declared, parts),
-    ]
-
-
-def _section(file: YamlFile, name: str) -> dict[str, Any]:
-    """The raw entries of a section: what is wrong inside one hides nothing of what it refers to."""
-    entries = file.data.get(name)
-    return entries if isinstance(entries, dict) else {}
-
-
-def _named(entry: Any, key: str) -> list[str]:
-    """The names in a list, or the keys of a mapping, at `key` of a raw entry."""
-    names = entry.get(key) if isinstance(entry, dict) else None
-    return [str(name) for name in names] if isinstance(names, list | dict) else []
-
-
-def _check_names(file: YamlFile, ids: Sequence[str], aliases: Mapping[str, str]) -> Iterator[Problem]:
-    for key in ids:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", key) or key in (*VIRTUAL_MODELS, *RESERVED_IDS):
-            rule = "an expert's id is 1 to 64 letters, digits, '.', '_' or '-', and not auto or none"
-            yield file.problem(("experts", key), rule, at_key=True)
-    targets = [*ids, *VIRTUAL_MODELS]
-    if any(name.startswith(ADDED_PREFIX) for name in (*aliases, *aliases.values())):  # else nobody looks for packages
-        targets += [name for name in added(POLICY_GROUP, ADDED_PREFIX) if name not in VIRTUAL_MODELS]
-    for alias, target in aliases.items():
-        if alias in targets:
-            yield file.problem(("aliases", alias), "is the name of an expert or virtual model already", at_key=True)
-        if target not in targets:
-            what = "policy" if target.startswith(ADDED_PREFIX) else "expert"
-            yield file.problem(("aliases", alias), f"no {what} {target!r}{nearest(target, targets)}")
-
-
-def _check_references(file: YamlFile, ids: Sequence[str]) -> Iterator[Problem]:
-    for key, expert in _section(file, "experts").items():
-        for i, fallback in enumerate(_named(expert, "fallbacks")):
-            place = ("experts", key, "fallbacks", i)
-            if fallback not in ids:
-                yield file.problem(place, f"no expert {fallback!r}{nearest(fallback, ids)}")
-            elif fallback == key:
-                yield file.problem(place, "an expert cannot be its own fallback")
-        yield from _check_worker(file, key, ids)
-        yield from _check_custom(file, key)
-    last = _section(file, "router").get("fallback")
-    if isinstance(last, str) and last not in ids:
-        yield file.problem(("router", "fallback"), f"no expert {last!r}{nearest(last, ids)}")
-
-
-def _check_worker(file: YamlFile, key: str, ids: Sequence[str]) -> Iterator[Problem]:
-    upstream = _section(file, "experts")[key]
-    upstream = upstream.get("upstream") if isinstance(upstream, dict) else None
-    worker = upstream.get("worker") if isinstance(upstream, dict) else None
-    if not isinstance(worker, str):
-        return
-    other = _section(file, "experts").get(worker)
-    launches = isinstance(other, dict) and isinstance(other.get("upstream"), dict) and "launch" in other["upstream"]
-    if worker not in ids:
-        yield file.problem(("experts", key, "upstream", "worker"), f"no expert {worker!r}{nearest(worker, ids)}")
-    elif not launches:
-        yield file.problem(("experts", key, "upstream", "worker"), f"{worker} launches no worker: it has no launch")
-
-
-def _check_custom(file: YamlFile, key: str) -> Iterator[Problem]:
-    upstream = _section(file, "experts")[key]
-    upstream = upstream.get("upstream") if isinstance(upstream, dict) else None
-    name = upstream.get("custom") if isinstance(upstream, dict) else None
-    if isinstance(name, str) and name not in (names := [*added(UPSTREAM_GROUP)]):
-        hint = nearest(name, names) if names else "; install the package that adds it"
-        yield file.problem(("experts", key, "upstream", "custom"), f"no upstream {name!r} is installed{hint}")
-
-
-def _check_parts(file: YamlFile) -> Iterator[Problem]:
-    options = _section(file, "router")
-    for key, part in (("encoder", "encoder"), ("static", "encoder"), ("head", "head"), ("calibrator", "calibrator")):
-        name, (group, known) = options.get(key), PARTS[part]
-        if not isinstance(name, str) or name in known or (key, name) == ("static", ""):
-            continue
-        if part == "encoder" and "/" in name:
-            continue  # only the hub knows, or the folder
-        names = [*known, *added(group)]
-        if name not in names:
-            yield file.problem(("router", key), f"no {part} {name!r}{nearest(name, names)}")
-
-
-def _check_domains(file: YamlFile, declared: Sequence[str], parts: Mapping[str, Any]) -> Iterator[Problem]:
-    known = [*BUILT_IN_DOMAINS, *(d for d in declared if d not in BUILT_IN_DOMAINS)]
-    served = set()
-    for key, expert in _section(file, "experts").items():
-        for domain in _named(expert, "domains"):
-            served.add(domain)
-            if domain not in known:
-                hint = nearest(domain, known)
-                yield file.problem(("experts", key, "domains", domain), f"no domain {domain!r} is declared{hint}")
-    for name in declared:
-        if name not in served:
-            yield file.problem(("domains", name), "no expert serves this domain", at_key=True)
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", name) or name in RESERVED_IDS:
-            yield file.problem(("domains", name), "a domain's name is 1 to 32 of a-z, 0-9, '_' and '-'", at_key=True)
-    for name, domain in parts["domains"].items():
-        if name not in BUILT_IN_DOMAINS and len(domain.examples) < LEAST_EXAMPLES:
-            message = f"a domain of one's own needs {LEAST_EXAMPLES} example prompts or more, better 10 to 50"
-            yield file.problem(("domains", name), message, at_key=True)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from router.errors import Problem
-from router.yamlfile import YamlFile
+from router.yamlfile import Path
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def validated(file: YamlFile, model: type[M], value: Any, path: tuple[str, ...], problems: list[Problem]) -> M | None:
+class Placed(Protocol):
+    """What knows where its values stand: a file, or several as layers."""
+
+    def problem(self, path: Path, message: str, at_key: bool = False) -> Problem: ...
+
+
+def validated(file: Placed, model: type[M], value: Any, path: tuple[str, ...], problems: list[Problem]) -> M | None:
     """`value` at `path` of the file as a `model`; None where it is none, and then `problems` has why."""
     try:
         return model.model_validate(value)
@@ -24,7 +30,7 @@ def validated(file: YamlFile, model: type[M], value: Any, path: tuple[str, ...],
         return None
 
 
-def _from_pydantic(file: YamlFile, model: type[BaseModel], path: tuple[str, ...], item: Any) -> Problem:
+def _from_pydantic(file: Placed, model: type[BaseModel], path: tuple[str, ...], item: Any) -> Problem:
     place = (*path, *item["loc"])
     if item["type"] == "extra_forbidden":
         return file.problem(place, f"unknown key{nearest(str(place[-1]), _keys_at(model, item['loc']))}", at_key=True)

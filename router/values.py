@@ -6,12 +6,13 @@ Each is a type for Pydantic, which tells what is wrong in place of a ValueError'
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
+
+from router.references import secret, setting
 
 
 def _words(text: str) -> frozenset[str]:
@@ -67,27 +68,13 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def _secret(value: str) -> str:
-    match = re.fullmatch(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value)
-    if not match:
-        raise ValueError("a secret is never written here; name an environment variable: ${NAME}")
-    secret = os.environ.get(match[1], "").strip()  # a mounted secret often ends in a newline
-    if not secret:
-        raise ValueError(f"the environment variable {match[1]} is not set")
-    if not (secret.isascii() and secret.isprintable()):
-        raise ValueError(f"the environment variable {match[1]} holds characters that no HTTP header can carry")
-    return secret
-
-
 def _setting(value: Any) -> Any:
-    """A value for a worker's environment: as it stands, or the whole of one variable of the gateway's own."""
+    """A value for a worker's environment: as it stands, or out of the gateway's own or a file."""
     if isinstance(value, bool):
         raise ValueError("write 1, or true in quotes: whether an environment says true or True is for the program")
     if isinstance(value, int | float):
         return str(value)
-    if isinstance(value, str) and re.fullmatch(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}", value):
-        return _secret(value)
-    return _word(value)
+    return _word(setting(value) if isinstance(value, str) else value)
 
 
 def _word(value: Any) -> Any:
@@ -122,7 +109,7 @@ def _meant(said: str) -> str | None:
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Secret = Annotated[str, AfterValidator(_secret)]
+Secret = Annotated[str, AfterValidator(secret)]
 Setting = Annotated[str, BeforeValidator(_setting)]
 Word = Annotated[str, BeforeValidator(_word)]
 Name = Annotated[str, Field(min_length=1), BeforeValidator(_word)]

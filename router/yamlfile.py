@@ -1,7 +1,7 @@
 """A YAML file read as plain data and as the place of every key, so that an error can point at it.
 
 Stricter than YAML where that catches mistakes: a key is always the text that stands there (5 and true are names as well),
-a date is text, and a file that grows without bound through its aliases is refused.
+a date is text, and a file that grows without bound, through its aliases or by its depth, is refused in a bounded time.
 """
 
 from __future__ import annotations
@@ -14,42 +14,54 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.scanner import RoundTripScanner, ScannerError
 
 from router.errors import ConfigError, Problem
+from router.references import NAME
 
 Path = Sequence[str | int]
 Found = tuple[Node | None, Node]  # a key, where there is one, and its value
 
 MAX_DEPTH = 40
 MAX_NODES = 100_000  # with every alias followed
+MAX_TOKENS = 100_000  # of YAML: some seconds at the worst
 MAX_DIGITS = 400
-# YAML cannot read {api_key: ${NAME}}: the brace of a reference would open a mapping. While it parses, two characters of
-# the private use area stand for the braces of references, so that people may write them bare and every column stays.
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_OPEN, _CLOSE = "\ue000", "\ue001"
+# YAML cannot read {api_key: ${NAME}}: the brace of a reference would open a mapping. While it parses, characters of the
+# private use area stand for those of references that mean something to YAML, so that people may write references bare and
+# every column stays. A default with quotes in it is left as it is: there YAML's own rules have to tell where it ends.
+_REFERENCE = re.compile(rf"\$\{{{NAME}(?::-[^}}\"'\\\r\n]*)?\}}")
+_MEANT = "{}[],:#"
+_HIDDEN = "".join(chr(0xE000 + i) for i in range(len(_MEANT)))
+_HIDE, _SHOW = str.maketrans(_MEANT, _HIDDEN), str.maketrans(_HIDDEN, _MEANT)
 _TAG = "tag:yaml.org,2002:"
 _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 
 
 @dataclass(frozen=True)
 class YamlFile:
-    """`data` is plain Python, its keys text; `root` the tree of nodes with their marks."""
+    """`data` is plain Python, its keys text; `root` the tree of nodes with their marks. With `hides` the nodes' texts have other
+    characters than the file in their references: `text` has the true ones."""
 
     name: str
     data: Any
     root: Node | None
+    hides: bool = False
 
     @staticmethod
     def parse(text: str, name: str) -> YamlFile:
         """Raises ConfigError on text that is not YAML, or is nested or repeated without end."""
-        shown = text if _OPEN in text or _CLOSE in text else _REFERENCE.sub(f"${_OPEN}\\1{_CLOSE}", text)
+        taken = any(c in text for c in _HIDDEN)
+        shown = text if taken else _REFERENCE.sub(lambda match: match[0].translate(_HIDE), text)
+        yaml = YAML(typ="rt", pure=True)
+        yaml.Scanner = _Scanner
         try:
-            root = YAML(typ="rt", pure=True).compose(shown)
-            return YamlFile(name, _Builder(name, restore=shown != text).build(root), root)
+            root = yaml.compose(shown)
+            return YamlFile(name, _Builder(name, shown != text).build(root), root, shown != text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            raise ConfigError([Problem(name, line, column, "", f"not valid YAML: {error.problem}")]) from None
+            raise ConfigError([Problem(name, line, column, "", f"not valid YAML: {_in_words(error)}")]) from None
         except RecursionError:
             raise ConfigError([Problem(name, 1, 1, "", "not valid YAML: nested too deeply")]) from None
         except (YAMLError, ValueError) as error:
@@ -60,22 +72,25 @@ class YamlFile:
         """A problem at the value at `path`, or at its key; at the nearest parent that exists where it does not."""
         key, node = None, self.root
         for step in path:
-            found = _child(node, step)
+            found = child(node, step)
             if found is None:
                 break
             key, node = found
-        spot = key if key is not None and (at_key or not _is_written_scalar(node)) else node
-        return _problem(self.name, spot, ".".join(str(step) for step in path), message)
+        return problem_at(self.name, key, node, path, message, at_key)
 
     def node(self, path: Path) -> Node | None:
         """The node at `path`, with the marks of where it stands; None where there is none."""
         node = self.root
         for step in path:
-            found = _child(node, step)
+            found = child(node, step)
             if found is None:
                 return None
             node = found[1]
         return node
+
+    def text(self, node: ScalarNode) -> str:
+        """What the file says there, without quotes."""
+        return _shown(str(node.value), self.hides)
 
     def duplicates(self) -> list[Problem]:
         """Every key that stands twice in one mapping."""
@@ -85,8 +100,8 @@ class YamlFile:
 class _Builder:
     """Plain data from nodes; counts what it builds."""
 
-    def __init__(self, name: str, restore: bool) -> None:
-        self._name, self._restore, self._built = name, restore, 0
+    def __init__(self, name: str, hides: bool) -> None:
+        self._name, self._hides, self._built = name, hides, 0
 
     def build(self, node: Node | None, depth: int = 0) -> Any:
         if node is None:
@@ -115,7 +130,7 @@ class _Builder:
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
                 raise self._refuse(key, "a key has to be text")
-            if key.value == "<<" and not key.style:  # in quotes it is a key like any other
+            if _merges(key):
                 parts = value.value if isinstance(value, SequenceNode) else [value]
                 for part in parts:
                     merged = self._merge_source(part, depth) | merged
@@ -130,23 +145,67 @@ class _Builder:
         return source
 
     def _scalar(self, node: ScalarNode) -> Any:
-        kind, text = str(node.tag or "").removeprefix(_TAG), str(node.value)
-        if kind == "null":
-            return None
-        if kind == "bool" and text in _TRUE + _FALSE:
-            return text in _TRUE
-        if kind in ("int", "float") and len(text) <= MAX_DIGITS:
-            try:
-                return _integer(text) if kind == "int" else _float(text)
-            except ValueError:
-                pass
-        if kind in ("str", "timestamp"):
-            return self._text(node)
-        raise self._refuse(node, f"cannot be read as {kind or 'a value'}")
+        kind = str(node.tag or "").removeprefix(_TAG)
+        try:
+            return _value(kind, self._text(node))
+        except ValueError:
+            raise self._refuse(node, f"cannot be read as {kind or 'a value'}") from None
 
     def _text(self, node: ScalarNode) -> str:
-        text = str(node.value)
-        return text.replace(_OPEN, "{").replace(_CLOSE, "}") if self._restore else text
+        return _shown(str(node.value), self._hides)
+
+
+class _Scanner(RoundTripScanner):
+    """Ends early what would take it time that grows with the square of the text."""
+
+    seen = 0
+
+    def fetch_more_tokens(self) -> Any:
+        self.seen += 1
+        deep = len(self.flow_context) > MAX_DEPTH
+        if deep or self.seen > MAX_TOKENS:
+            what = "nested too deeply" if deep else f"more than {MAX_TOKENS:,} words and signs"
+            raise ScannerError(None, None, what, self.reader.get_mark())
+        return super().fetch_more_tokens()
+
+
+def plain_value(text: str) -> Any:
+    """What YAML takes a text without quotes for: a number, true or false, nothing, or the text."""
+    tag = VersionedResolver().resolve(ScalarNode, text, (True, False))
+    try:
+        return _value(str(tag).removeprefix(_TAG), text)
+    except ValueError:
+        return text
+
+
+def _value(kind: str, text: str) -> Any:
+    """Raises ValueError where the text is none of that kind."""
+    if kind == "null":
+        return None
+    if kind == "bool" and text in _TRUE + _FALSE:
+        return text in _TRUE
+    if kind in ("int", "float") and len(text) <= MAX_DIGITS:
+        try:
+            return _integer(text) if kind == "int" else _float(text)
+        except ValueError:
+            pass
+    if kind in ("str", "timestamp"):
+        return text
+    raise ValueError(kind)
+
+
+def _shown(text: str, hides: bool) -> str:
+    return text.translate(_SHOW) if hides else text
+
+
+def _in_words(error: MarkedYAMLError) -> str:
+    """The most usual ones in plain words, others as YAML says them."""
+    problem = str(error.problem).translate(_SHOW)
+    if "'\\t'" in problem:
+        return "a tab stands here; indent with spaces"
+    if problem == "but found another document":
+        return "another document begins here; a file is one document, so take the line --- out"
+    return problem
 
 
 def _integer(text: str) -> int:
@@ -163,20 +222,38 @@ def _is_written_scalar(node: Node | None) -> bool:
     return isinstance(node, ScalarNode) and node.start_mark.index != node.end_mark.index
 
 
+def problem_at(name: str, key: Node | None, node: Node | None, path: Path, message: str, at_key: bool) -> Problem:
+    """A problem of what is at `path`: at its value `node`, or at its `key` where it has no value to point at."""
+    spot = key if key is not None and (at_key or not _is_written_scalar(node)) else node
+    return _problem(name, spot, ".".join(str(step) for step in path), message)
+
+
 def _problem(name: str, node: Node | None, key: str, message: str) -> Problem:
     mark = node.start_mark if node is not None else None
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     return Problem(name, line, column, key, message)
 
 
-def _child(node: Node | None, step: str | int) -> Found | None:
+def child(node: Node | None, step: str | int) -> Found | None:
+    """What is at one step below `node`; of a mapping what it has of its own before what is merged into it with <<."""
     if isinstance(node, MappingNode):
         for key, value in node.value:
             if str(key.value) == str(step):
                 return key, value
+        for key, value in node.value:
+            if _merges(key):
+                for part in value.value if isinstance(value, SequenceNode) else [value]:
+                    found = child(part, step)
+                    if found is not None:
+                        return found
     if isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
         return None, node.value[step]
     return None
+
+
+def _merges(key: Node) -> bool:
+    """Whether it is <<; in quotes it is a key like any other."""
+    return isinstance(key, ScalarNode) and key.value == "<<" and not key.style
 
 
 def _duplicates(name: str, node: Node | None, path: tuple[str, ...], seen: set[int]) -> Iterator[Problem]:

@@ -1,76 +1,93 @@
-"""Sources: whatever stands in a configuration's place is read, or refused in words; it never hangs and never crashes."""
-
 from __future__ import annotations
 
-import os
+import pickle
 from pathlib import Path
 
 import pytest
 
 from router.errors import ConfigError
-from router.sources import MAX_BYTES, Sources, read_sources
+from router.experts import load_experts, parse_sources
+from router.sources import MAX_BYTES, MAX_FILES, Sources, read_sources
+
+EXPERT = "{model: m, domains: [general], upstream: {embedded: smollm2}}"
 
 
-def problem(path: Path) -> str:
+def files(folder: Path, **texts: str) -> Path:
+    """Writes them, `base` as base.yaml and so on; the path of the first."""
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text, "utf-8")
+    return folder / f"{next(iter(texts))}.yaml"
+
+
+def refusal(path: Path) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
         read_sources(path)
-    assert len(caught.value.problems) == 1
-    return str(caught.value)
+    return caught.value
 
 
-@pytest.mark.parametrize(
-    ("raw", "said"),
-    [
-        ("version: 1\n".encode("utf-16"), "f.yaml:1:1: is written in UTF-16 or UTF-32; save it as UTF-8"),
-        ("version: 1\n".encode("utf-16-le"), "f.yaml:1:1: is written in UTF-16 or UTF-32; save it as UTF-8"),
-        ("version: 1\n".encode("utf-16-be"), "f.yaml:1:1: is written in UTF-16 or UTF-32; save it as UTF-8"),
-        ("version: 1\n".encode("utf-32"), "f.yaml:1:1: is written in UTF-16 or UTF-32; save it as UTF-8"),
-        (
-            "a: 1\nb: Zürich".encode("latin-1"),
-            "f.yaml:2:5: byte 0xfc is not UTF-8 (Latin-1 perhaps); save the file as UTF-8",
-        ),
-        (b"a: 1\nname: \xe2\x82", "f.yaml:2:7: byte 0xe2 is not UTF-8 (Latin-1 perhaps); save the file as UTF-8"),
-        (b"a: 1\nb: x\0y\n", "f.yaml:2:5: a NUL stands here; this is no text"),
-        (b"# " + b"x" * MAX_BYTES, f"f.yaml:1:1: is larger than {MAX_BYTES // 1024} KiB and was not read"),
-    ],
-)
-def test_bytes_that_are_no_text_are_refused_at_their_place(tmp_path: Path, raw: bytes, said: str) -> None:
-    path = tmp_path / "f.yaml"
-    path.write_bytes(raw)
-    assert problem(path) == said
+def test_all_texts_are_read_once_and_by_their_names(tmp_path: Path) -> None:
+    path = files(
+        tmp_path,
+        top="extends: base.yaml\ndomains: {legal: {examples: file:prompts/legal.txt}}\n",
+        base=f"version: 1\nexperts:\n  a: {EXPERT.replace('general', 'legal')}\n",
+    )
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "legal.txt").write_text("".join(f"question {i}\n" for i in range(5)), "utf-8")
+    sources = read_sources(path)
+    assert list(sources.texts) == ["top.yaml", "base.yaml", "prompts/legal.txt"]
+    assert sources.places == [path, tmp_path / "base.yaml", tmp_path / "prompts" / "legal.txt"]
+    assert parse_sources(sources) == load_experts(path)
+    assert load_experts(path).sources == sources
+    assert parse_sources(pickle.loads(pickle.dumps(sources))) == parse_sources(sources)  # noqa: S301 - our own
 
 
-def test_ten_megabytes_are_refused_before_they_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "f.yaml"
-    with path.open("wb") as file:
-        file.truncate(10_000_000)  # NULs, were they read
-    assert "is larger than" in problem(path)
+def test_what_was_read_counts_whatever_becomes_of_the_files(tmp_path: Path) -> None:
+    path = files(tmp_path, top="extends: base.yaml\n", base=f"version: 1\nexperts:\n  a: {EXPERT}\n")
+    sources = read_sources(path)
+    files(tmp_path, top="nonsense", base="nonsense")
+    assert list(parse_sources(sources).experts) == ["a"]
 
 
-def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    (tmp_path / "file").touch()
-    assert problem(tmp_path) == f"{tmp_path.name}:1:1: is a folder; name a file in it"
-    assert "is a pipe, a socket or a device" in problem(tmp_path / "pipe")
-    assert "is a pipe, a socket or a device" in problem(Path("/dev/zero"))
-    assert "leads back to itself" in problem(tmp_path / "loop")
-    assert "a part of its path is no folder" in problem(tmp_path / "file" / "f.yaml")
-    assert "is not there" in problem(tmp_path / "absent.yaml")
-    assert "its name is too long" in problem(tmp_path / ("x" * 300))
+def test_a_text_may_be_tried_in_place_of_what_the_file_says(tmp_path: Path) -> None:
+    path = files(tmp_path, top="extends: base.yaml\n", base=f"version: 1\nexperts:\n  a: {EXPERT}\n")
+    changed = f"extends: base.yaml\nexperts:\n  b: {EXPERT}\n"
+    assert list(parse_sources(read_sources(path, changed)).experts) == ["a", "b"]
+    assert path.read_text("utf-8") == "extends: base.yaml\n"
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_told_so(tmp_path: Path) -> None:
-    path = tmp_path / "f.yaml"
-    path.touch(mode=0o000)
-    assert problem(path) == "f.yaml:1:1: cannot be read: permission denied"
+def test_errors_carry_the_texts_that_they_are_in(tmp_path: Path) -> None:
+    path = files(tmp_path, top="extends: base.yaml\n", base="version: [\n")
+    assert refusal(path).texts == {"top.yaml": "extends: base.yaml\n", "base.yaml": "version: [\n"}
+    files(tmp_path, base="version: 2\n")
+    with pytest.raises(ConfigError) as caught:
+        load_experts(path)
+    assert caught.value.texts["base.yaml"] == "version: 2\n"
 
 
-def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
-    path = tmp_path / "f.yaml"
-    path.write_bytes(b"\xef\xbb\xbfversion: 1\n")
-    assert read_sources(path) == Sources(path, {"f.yaml": "version: 1\n"})
+def test_problems_stand_file_by_file_and_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    path = files(tmp_path, top="extends: base.yaml\n\n\nxyzzy: 1\n", base="version: 2\nexperts: {}\nplugh: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load_experts(path)
+    assert [(p.file, p.line) for p in caught.value.problems] == [
+        ("top.yaml", 4),
+        ("base.yaml", 1),
+        ("base.yaml", 2),
+        ("base.yaml", 3),
+    ]
+
+
+def test_a_text_alone_has_no_others(tmp_path: Path) -> None:
+    path = files(tmp_path, top="extends: base.yaml\n", base=f"version: 1\nexperts:\n  a: {EXPERT}\n")
+    with pytest.raises(ConfigError, match=r"base\.yaml was not read with the file that names it"):
+        parse_sources(Sources(path, {"top.yaml": "extends: base.yaml\n"}))
+
+
+def test_what_is_too_large_or_too_many_is_not_read(tmp_path: Path) -> None:
+    path = files(tmp_path, top="#" * (MAX_BYTES + 1))
+    assert str(refusal(path)) == f"top.yaml:1:1: is larger than {MAX_BYTES // 1024} KiB, and so it was not read"
+    many = {f"f{i}": "" for i in range(MAX_FILES)}
+    path = files(tmp_path, top=f"extends: [{', '.join(f'{name}.yaml' for name in many)}]\n", **many)
+    assert f"is one file too many: an experts.yaml refers to {MAX_FILES} at most" in str(refusal(path))
 
 
 def test_the_digest_is_of_every_text_and_where_it_stands() -> None:

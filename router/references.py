@@ -1,0 +1,90 @@
+"""References: values that stand elsewhere. ${NAME} is a variable of the environment, file:PATH the text of a file.
+
+A secret is one of the two and never stands in experts.yaml itself; no message repeats what a reference leads to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from router.textfiles import UnreadableError, read_text
+
+FILE = "file:"
+NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+SECRET_BYTES = 64 * 1024
+_PART = re.compile(rf"\$\$\{{|\$\{{(?P<name>{NAME})(?::-(?P<default>[^}}]*))?\}}|\$\{{")
+_WHOLE = re.compile(rf"\$\{{(?P<name>{NAME})(?::-(?P<default>[^}}]*))?\}}")
+
+
+def refers(text: str) -> bool:
+    """Whether there is a reference to the environment in it, or what looks like one."""
+    return "${" in text
+
+
+def filled(text: str) -> str:
+    """`text` with the environment's values in it: ${NAME} is refused where the variable is not set or empty, ${NAME:-default} is
+    the default then, and $${ is a plain ${. Raises ValueError."""
+    return _PART.sub(_value, text)
+
+
+def secret(text: str) -> str | None:
+    """What the whole of `text` refers to; None where it says that there may be none. Raises ValueError."""
+    if is_file(text):
+        return _fit_for_a_header(_file(text), "the file")
+    match = _WHOLE.fullmatch(text)
+    if not match:
+        raise ValueError("a secret is never written here; name an environment variable, ${NAME}, or a file, file:PATH")
+    if match["default"]:
+        raise ValueError("a secret is never written here, as a default neither; write ${NAME}, or ${NAME:-} for none")
+    if match["default"] is not None and not _environment(match["name"]):
+        return None
+    return _fit_for_a_header(filled(text), f"the environment variable {match['name']}")
+
+
+def setting(text: str) -> str:
+    """A text that may be secret and need not be: what file:PATH refers to, else as `filled`. Raises ValueError."""
+    return _file(text) if is_file(text) else filled(text)
+
+
+def is_file(text: str) -> bool:
+    """Whether it refers to a file. A file:// address does not: it is a text like any other."""
+    return text.startswith(FILE) and not text.startswith("file://")
+
+
+def _value(match: re.Match[str]) -> str:
+    name, default = match["name"], match["default"]
+    if match[0] == "$${":
+        return "${"
+    if name is None:
+        raise ValueError("${ begins a reference: ${NAME} or ${NAME:-default}; for the characters themselves write $${")
+    if default is not None and "${" in default:
+        raise ValueError(f"the default of ${{{name}:-…}} is a plain text and cannot be a reference itself")
+    value = _environment(name) or default
+    if value is None:
+        raise ValueError(f"the environment variable {name} is not set")
+    return value
+
+
+def _environment(name: str) -> str:
+    return os.environ.get(name, "").strip()  # what was read from a file often ends in a newline
+
+
+def _file(text: str) -> str:
+    path = text.removeprefix(FILE)
+    if not path:
+        raise ValueError("file: is followed by the path of a file")
+    try:
+        found = read_text(Path(path), SECRET_BYTES).rstrip("\r\n")
+    except UnreadableError as error:
+        raise ValueError(f"the file {path} {'is no text in UTF-8' if error.place else error}") from None
+    if not found:
+        raise ValueError(f"the file {path} is empty")
+    return found
+
+
+def _fit_for_a_header(value: str, what: str) -> str:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError(f"{what} holds characters that no HTTP header can carry")
+    return value
