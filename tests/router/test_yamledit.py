@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import ConfigError
-from router.yamledit import with_entry, without_entry
+from router.yamledit import with_entry, without_entry, without_items, without_section
 from router.yamlfile import YamlFile
 
 ENTRY = ["new:", "  # about it", "  model: m", "", "  deep:", "    deeper: [1]"]
@@ -47,7 +47,7 @@ def test_an_entry_goes_with_the_comments_below_its_first_line_and_a_blank_line()
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("things:\n  a: 1", "things:\n  a: 1\n\n  k: v\n"),
+        ("things:\n  a: 1", "things:\n  a: 1\n\n  k: v"),
         ("things:\n  a: 1\n", "things:\n  a: 1\n\n  k: v\n"),
         ("things:\n  a: 1\n\n\n", "things:\n  a: 1\n\n  k: v\n\n\n"),
         ("things:\n  a: 1\n  b: 2\n", "things:\n  a: 1\n  b: 2\n  k: v\n"),
@@ -71,13 +71,56 @@ def test_it_is_written_as_its_neighbours_are(before: str, after: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "x: 1\n", "things:\n", "things: {}\n", "things: {a: 1}\n", "things: [1]\n", "things: {a: 1,\n  b: 2}\n", "things: 5\n",
+        "", "{x: 1}\n", "things:\n",
+        "things: {}\n", "things: {a: 1}\n", "things: [1]\n", "things: {a: 1,\n  b: 2}\n", "things: 5\n",
         "base: &b\n  a: 1\nthings: *b\n", "things: &t\n  a: 1\n", "- things\n",
     ],
 )  # fmt: skip
 def test_a_section_that_cannot_be_added_to_is_told(text: str) -> None:
     with pytest.raises(ConfigError, match=r"f\.yaml:\d+:\d+: things: can be edited only"):
         with_entry(text, "things", ["k: v"], "f.yaml")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x: 1\n", "x: 1\n\nthings:\n  k: v\n"),
+        ("x: 1", "x: 1\n\nthings:\n  k: v"),
+        ("x: 1\r\n", "x: 1\r\n\r\nthings:\r\n  k: v\r\n"),
+        ("x:\n  - 1\n# foot\n...\n", "x:\n  - 1\n# foot\n\nthings:\n  k: v\n...\n"),
+    ],
+)
+def test_a_section_that_is_not_there_comes_at_the_end_and_goes_again(before: str, after: str) -> None:
+    assert with_entry(before, "things", ["k: v"]) == after
+    assert without_section(after, "things") == before
+
+
+@pytest.mark.parametrize(
+    ("before", "places", "after"),
+    [
+        ("x: [a, b, c]  # why\n", [("x", 0)], "x: [b, c]  # why\n"),
+        ("x: [a, b, c]\n", [("x", 1), ("x", 2)], "x: [a]\n"),
+        ("x: [a, b, c]\n", [("x", 0), ("x", 2)], "x: [b]\n"),
+        ("y: 1\nx: [a]   # gone\n# stays\n", [("x", 0)], "y: 1\n# stays\n"),
+        ("x: {a: 1, b: [2]}\n", [("x", "b")], "x: {a: 1}\n"),
+        ("k: {x: [a], y: 1}\n", [("k", "x", 0)], "k: {y: 1}\n"),
+        ("x:\n  - a   # one\n  - b\n  # of c\n  - c\ny: 1\n", [("x", 1)], "x:\n  - a   # one\n  # of c\n  - c\ny: 1\n"),
+        ("k:\n  x:\n    - a\n    - b\n\n  # of z\n  z: 1\n", [("k", "x", 0), ("k", "x", 1)], "k:\n\n  # of z\n  z: 1\n"),
+        ("x:\n  a: 1\n  b:\n    c:\n      - 1\n  d: |\n    text\n\ny: 1\n", [("x", "b")], "x:\n  a: 1\n  d: |\n    text\n\ny: 1\n"),
+        ("x:\n  a: 1\n  d: |\n    text\n\ny: 1\n", [("x", "d")], "x:\n  a: 1\n\ny: 1\n"),
+        ("x: [a,  # one\n  b,  # two\n]\n", [("x", 1)], "x: [a,  # one\n    # two\n]\n"),
+        ("s: &s [a, b]\nx: *s\n", [("s", 0), ("x", 0)], "s: &s [b]\nx: *s\n"),
+    ],
+)  # fmt: skip
+def test_items_go_and_nothing_with_them(before: str, places: list[tuple[str | int, ...]], after: str) -> None:
+    assert without_items(before, places) == after
+    YamlFile.parse(after, "f")
+
+
+@pytest.mark.parametrize("text", ["a: &a 1\nx: [*a, b]\n", "x: 1\n", "y: 1\n", "a: &a {x: [c]}\n<<: *a\n"])
+def test_what_is_written_elsewhere_is_not_cut(text: str) -> None:
+    with pytest.raises(ConfigError, match="write it by hand"):
+        without_items(text, [("x", 0)])
 
 
 def test_what_is_no_yaml_is_told() -> None:
@@ -109,7 +152,7 @@ def files(draw: st.DrawFn) -> str:
     for key in draw(KEYS):
         text += draw(COMMENTS) + f"  {key}: {draw(VALUES)}\n" + draw(COMMENTS) + draw(COMMENTS)
     text += draw(st.sampled_from(["", "last: [1]\n", "# foot\n", "other:\n  new: 1\n"]))
-    if draw(st.booleans()):
+    if draw(st.booleans()) and not text.endswith("\n    x\n"):  # whose value would have a line end more
         text = text.removesuffix("\n")
     return text.replace("\n", "\r\n") if draw(st.booleans()) else text
 
@@ -128,9 +171,7 @@ def test_an_entry_that_came_is_read_and_the_rest_is_the_same_to_the_byte(text: s
     added = {"model": "m", "deep": {"deeper": [1]}}
     assert YamlFile.parse(made, "f").data == before | {"things": before["things"] | {"new": added}}
     assert is_put_in(text, made)
-    again = without_entry(made, "things", "new")
-    assert YamlFile.parse(again, "f").data == before
-    assert is_put_in(again, made)
+    assert without_entry(made, "things", "new") == text
 
 
 @given(files(), st.integers(0, 3))
@@ -145,3 +186,20 @@ def test_an_entry_that_goes_takes_nothing_with_it_that_is_read(text: str, number
     made = without_entry(text, "things", key)
     assert YamlFile.parse(made, "f").data == before | {"things": left}
     assert is_put_in(made, text)
+
+
+ITEMS = st.lists(st.sampled_from(["a", "'b, c'", "{d: 1}", "[e, f]", '"#"']), min_size=2, max_size=5, unique=True)
+
+
+@given(ITEMS, st.data(), st.booleans(), st.sampled_from(["", "  # why"]))
+def test_any_items_of_a_list_go(items: list[str], data: st.DataObject, flow: bool, comment: str) -> None:
+    if flow:
+        text = f"x: [{', '.join(items)}]{comment}\ny: 1\n"
+    else:
+        text = "x:\n" + "".join(f"  - {item}{comment}\n" for item in items) + "y: 1\n"
+    gone = data.draw(st.sets(st.sampled_from(range(len(items))), max_size=len(items) - 1))
+    values = YamlFile.parse(text, "f").data["x"]
+    made = without_items(text, [("x", n) for n in gone])
+    left = [value for n, value in enumerate(values) if n not in gone]
+    assert YamlFile.parse(made, "f").data == {"x": left, "y": 1}
+    assert made.count("# why") == (text.count("# why") if flow else len(left) * bool(comment))
