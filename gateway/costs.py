@@ -52,6 +52,14 @@ class Charge(NamedTuple):
         return sum(known) if known else None
 
 
+class CostWarning(NamedTuple):
+    """`code` names its kind, `path` the keys of experts.yaml that lead to what it is about."""
+
+    code: str
+    path: tuple[str, ...]
+    words: str
+
+
 NO_CHARGE = Charge()
 
 
@@ -136,16 +144,19 @@ def baseline_of(file: ExpertsFile) -> tuple[str, ListPrice] | None:
     return None if baseline is None or price is None else (baseline, price)
 
 
-def cost_warnings(file: ExpertsFile) -> Iterator[str]:
-    """What keeps costs or savings from being counted, a sentence each."""
+def cost_warnings(file: ExpertsFile) -> Iterator[CostWarning]:
+    """What keeps costs or savings from being counted."""
     for name, expert in file.experts.items():
         launcher = expert.upstream.worker
         if expert.price is None:
-            yield f"the expert {name} has no price: what it answers costs nothing in the figures"
+            words = f"the expert {name} has no price: what it answers costs nothing in the figures"
+            yield CostWarning("unpriced", ("experts", name), words)
         elif expert.gpu_price and launcher is not None and file.experts[launcher].gpu_price:
-            yield f"the GPU hours of {name} are those of {launcher}, whose workers it is on: they are counted once, for the first"
+            words = f"the GPU hours of {name} are those of {launcher}, whose workers it is on: they are counted once, for the first"
+            yield CostWarning("price-without-effect", ("experts", name, "price"), words)
     if isinstance(file.baseline, str) and public_price(file.baseline) is None:
-        yield (
+        words = (
             f"the price of the baseline {file.baseline!r} is not known: no savings are counted; name another, or give its figures: "
             "baseline: {name: ours, input: 2.5, output: 10}"
         )
+        yield CostWarning("baseline-unknown", ("baseline",), words)

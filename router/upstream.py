@@ -109,6 +109,15 @@ class Launch(Part):
         written = {word.partition("=")[0].replace("_", "-") for word in self.args if word.startswith("--")}
         return f"--{flag}" in written
 
+    def value(self, flag: str) -> str | None:
+        """What `args` give the flag, the last where it stands twice; None where they do not."""
+        found = None
+        for i, word in enumerate(self.args):
+            name, said, value = word.partition("=")
+            if name.startswith("--") and name.replace("_", "-") == f"--{flag}":
+                found = value if said else (self.args[i + 1] if i + 1 < len(self.args) else None)
+        return found
+
 
 _INSTEAD = {"model": "launch.model", "served-model-name": "the expert's model", "lora-modules": "launch.lora_modules"}
 

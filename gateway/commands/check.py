@@ -6,19 +6,19 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gateway.commands.shared import DEFAULT_CONFIG, Json, State, read_config, state_folder, warn
+from gateway.commands.shared import DEFAULT_CONFIG, State, state_folder
 from gateway.console import out, print_json
-from router.errors import ConfigError
-from router.experts import ExpertsFile
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
+    from gateway.checking.report import Report
     from gateway.inspection import Inspected
+    from router.experts import ExpertsFile
+
+Format = Literal["text", "github", "json"]
 
 
 def check(
@@ -26,32 +26,48 @@ def check(
     live: Annotated[bool, typer.Option("--live", help="Ask every upstream whether it is as the file says.")] = False,
     ask: Annotated[bool, typer.Option("--ask", help="With --live: have each replica generate one token too.")] = False,
     timeout: Annotated[float, typer.Option(help="With --live: seconds for each question.", min=0.1, max=600)] = 5.0,
+    strict: Annotated[bool, typer.Option("--strict", help="End with status 1 where there are warnings, too.")] = False,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="Leave out warnings of this kind; may be repeated.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="A picture, annotations of GitHub's workflows, or JSON.")] = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     state: State = None,
-    as_json: Json = False,
 ) -> None:
-    """Say everything that is wrong with an experts file, each with its line; with --live, with its upstreams too.
+    """Say what is wrong with an experts file and what will bite, each with its place; with --live, of its upstreams too.
 
     Example: moe-gateway check experts.yaml --live
     """
+    from gateway.checking.report import examined
+
     if ask and not live:
         raise typer.BadParameter("goes with --live", param_hint="--ask")
-    try:
-        experts = read_config(file)
-    except ConfigError as error:
-        if not as_json:
-            raise
-        print_json({"ok": False, "problems": [{n: getattr(p, n) for n in p.__slots__} for p in error.problems]})
-        raise typer.Exit(1) from None
-    inspected = _inspected(experts, state_folder(file, state), timeout, ask) if live else None
-    if as_json:
-        print_json(_described(experts, inspected))
+    report = examined(file, _known(ignore or []))
+    inspected = _inspected(report.experts, state_folder(file, state), timeout, ask) if live and report.experts else None
+    failed = bool(report.errors) or (strict and bool(report.warnings)) or any(r.problems for r in inspected or ())
+    if as_json or format == "json":
+        print_json(_described(report, inspected, ok=not failed))
+    elif format == "github":
+        _annotate(report, inspected, file)
     else:
-        warn(experts)
-        _say_fine(file, experts)
+        _show_report(report, file)
         if inspected is not None:
-            _show(inspected)
-    if any(replica.problems for replica in inspected or ()):
+            from gateway.commands.livescreen import show
+
+            show(inspected)
+    if failed:
         raise typer.Exit(1)
+
+
+def _known(codes: list[str]) -> list[str]:
+    """Codes of warnings. Raises BadParameter for one that there is not."""
+    from gateway.checking.report import CODES
+    from router.validation import nearest
+
+    for code in codes:
+        if code not in CODES:
+            raise typer.BadParameter(f"no warning is called {code!r}{nearest(code, CODES)}", param_hint="--ignore")
+    return codes
 
 
 def _inspected(file: ExpertsFile, state: Path, seconds: float, ask: bool) -> list[Inspected]:
@@ -61,64 +77,49 @@ def _inspected(file: ExpertsFile, state: Path, seconds: float, ask: bool) -> lis
     return asyncio.run(inspect(file, state, seconds, ask))
 
 
-def _described(file: ExpertsFile, inspected: Sequence[Inspected] | None) -> dict[str, Any]:
-    from gateway.costs import cost_warnings
-
+def _described(report: Report, inspected: Sequence[Inspected] | None, ok: bool) -> dict[str, Any]:
+    if report.experts is None:
+        return {"ok": False, "problems": [finding.described() for finding in report.errors]}
     described: dict[str, Any] = {
-        "ok": not any(replica.problems for replica in inspected or ()),
-        "experts": list(file.experts),
-        "domains": file.domain_names,
-        "hash": file.digest,
-        "warnings": list(cost_warnings(file)),
+        "ok": ok,
+        "experts": list(report.experts.experts),
+        "domains": report.experts.domain_names,
+        "hash": report.experts.digest,
+        "warnings": [finding.described() for finding in report.warnings],
     }
     if inspected is not None:
         described["live"] = [{n: getattr(replica, n) for n in replica.__struct_fields__} for replica in inspected]
     return described
 
 
-def _say_fine(path: Path, file: ExpertsFile) -> None:
+def _show_report(report: Report, path: Path) -> None:
+    from gateway.checking.excerpt import WIDTH
+    from gateway.checking.formats import counted, pictured
+
+    width = max(40, out.width - 10) if out.is_terminal else WIDTH
+    for picture in pictured(report.findings, report.lines, width):
+        out.print(picture, highlight=False, soft_wrap=True)
+    if report.experts is None:
+        out.print(f"{path}: {counted(report.findings)}", style="red", highlight=False, markup=False, soft_wrap=True)
+        return
+    out.print(_fine(path, report.experts, counted(report.findings)), highlight=False, markup=False, soft_wrap=True)
+
+
+def _fine(path: Path, file: ExpertsFile, warned: str) -> str:
     stand_ins = sum(expert.stand_in for expert in file.experts.values())
     note = f", of which {stand_ins} are stand-ins" if stand_ins else ""
-    out.print(
-        f"{path}: fine: {len(file.experts)} experts{note}, domains {', '.join(file.domain_names)}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    but = f"; {warned}" if warned else ""
+    return f"{path}: fine: {len(file.experts)} experts{note}, domains {', '.join(file.domain_names)}{but}"
 
 
-def _show(inspected: Sequence[Inspected]) -> None:
-    """A row for each replica, and how many are not as the file says."""
-    from rich.table import Table
-    from rich.text import Text
+def _annotate(report: Report, inspected: Sequence[Inspected] | None, path: Path) -> None:
+    from gateway.checking.formats import annotation, counted
 
-    table = Table("replica", "reached", "model", "context", "is as the file says", box=None, pad_edge=False)
-    for replica in inspected:
-        said = [Text(text, "red") for text in replica.problems] + [Text(text, "dim") for text in replica.notes]
-        if not replica.problems:
-            said.insert(0, _verdict(replica))
-        table.add_row(
-            Text(replica.replica),
-            "–" if replica.milliseconds is None else f"{replica.milliseconds:.0f} ms",
-            Text(replica.model, "red" if replica.served is False and replica.problems else ""),
-            _context(replica),
-            Text("\n").join(said),
-        )
-    out.print(table, highlight=False)
-    wrong = sum(bool(replica.problems) for replica in inspected)
-    summary = f"{wrong} of {len(inspected)} replicas are not as the file says" if wrong else "all are as the file says"
-    out.print(summary, style="red" if wrong else "green", highlight=False)
-
-
-def _verdict(replica: Inspected) -> Text:
-    from rich.text import Text
-
-    if replica.served is None:
-        return Text("as far as can be told", "dim")
-    return Text("yes", "green") if replica.served else Text("not yet", "yellow")
-
-
-def _context(replica: Inspected) -> str:
-    """Tokens: the file's of the server's."""
-    known = [str(tokens) for tokens in (replica.context_in_file, replica.context) if tokens is not None]
-    return " of ".join(known) or "–"
+    live = [
+        report.mismatch(replica.expert, f"{replica.replica}: {why}")
+        for replica in inspected or ()
+        for why in replica.problems
+    ]
+    for finding in (found := [*report.findings, *live]):
+        typer.echo(annotation(finding))
+    typer.echo(f"{path}: {counted(found) or 'fine'}")

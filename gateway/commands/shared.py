@@ -41,4 +41,4 @@ def warn(file: ExpertsFile) -> None:
     from gateway.costs import cost_warnings
 
     for warning in cost_warnings(file):
-        err.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"warning: {warning.words}", style="yellow", markup=False, highlight=False, soft_wrap=True)

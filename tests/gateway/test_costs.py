@@ -185,7 +185,7 @@ def test_a_baseline_is_a_public_model_or_figures_of_ones_own() -> None:
 
 
 def test_what_keeps_costs_from_being_counted_is_said() -> None:
-    warnings = list(cost_warnings(of(baseline="no-such-model")))
+    warnings = [warning.words for warning in cost_warnings(of(baseline="no-such-model"))]
     assert len(warnings) == 3
     assert "unpriced has no price" in warnings[1]
     assert "adapted are those of launched" in warnings[0]

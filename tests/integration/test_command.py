@@ -66,14 +66,14 @@ def test_every_error_of_a_file_is_told_with_its_line(tmp_path: Path) -> None:
         "fallback: general", "fallback: nobody", 1
     )
     broken.write_text(text, "utf-8")
-    for command in (("check", str(broken)), ("serve", "--port", "0", "--config", str(broken))):
-        result = run(*command)
-        assert result.returncode == 1
-        lines = result.stderr.splitlines()
+    expected = text.splitlines().index("    context_windw: 4096") + 1
+    serving, checking = run("serve", "--port", "0", "--config", str(broken)), run("check", str(broken))
+    assert (serving.returncode, checking.returncode) == (1, 1)
+    found = [line for line in checking.stdout.splitlines() if ": error: " in line]
+    for lines in (serving.stderr.splitlines(), found):
         assert len(lines) == 2
         assert "fallback" in lines[0]
         assert "'general'" in lines[0] or "known are" in lines[0]
-        expected = text.splitlines().index("    context_windw: 4096") + 1
         assert f"experts.yaml:{expected}:5" in lines[1]
         assert "did you mean 'context_window'" in lines[1]
     problems = json.loads(run("check", str(broken), "--json").stdout)["problems"]

@@ -106,3 +106,65 @@ def test_the_first_screen_of_serve_says_what_is_not_as_the_file_says(
     file = load_experts(Path(written(tmp_path, "http://127.0.0.1:9/v1")))
     _banner(Settings(), file, 1.0, ["one-0: model missing: base; its server has [x]"], {})
     assert "not as the file says: one-0: model missing: base; its server has [x]\n" in capsys.readouterr().out
+
+
+def two_mistakes(tmp_path: Path) -> str:
+    return written(tmp_path, "http://127.0.0.1:9/v1", modle="x", max_in_flight=0)
+
+
+def test_errors_are_shown_with_their_lines_on_standard_output(tmp_path: Path) -> None:
+    result = check(two_mistakes(tmp_path))
+    assert result.exit_code == 1
+    assert result.stdout.count("error: ") == 2
+    assert result.stdout.count("^") > 2
+    assert result.stdout.splitlines()[-1].endswith("experts.yaml: 2 errors")
+    assert "\x1b" not in result.stdout  # colour is for terminals
+
+
+def test_annotations_for_github(tmp_path: Path) -> None:
+    path = two_mistakes(tmp_path)
+    result = check(path, "--format", "github")
+    assert result.exit_code == 1
+    assert [line.split("::")[1].partition(",")[0] for line in result.stdout.splitlines()[:2]] == [
+        f"error file={path}"
+    ] * 2
+    path = written(tmp_path, "http://127.0.0.1:9/v1", price=None)
+    result = check(path, "--format", "github", "--live")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert "title=no-fallback::" in lines[0]
+    assert lines[-2].endswith("one-0: it could not be reached")
+    assert lines[-1] == f"{path}: 1 error, 2 warnings"
+
+
+def test_warnings_are_shown_and_end_with_status_1_where_it_is_asked_to_be_strict(tmp_path: Path) -> None:
+    path = written(tmp_path, "http://127.0.0.1:9/v1", price=None)
+    result, strict = check(path), check(path, "--strict")
+    assert (result.exit_code, strict.exit_code) == (0, 1)
+    assert result.stdout == strict.stdout
+    assert "fine: 1 experts" in result.stdout
+    assert result.stdout.endswith("; 2 warnings\n")
+    assert "[unpriced]" in result.stdout
+    left = check(path, "--strict", "--ignore", "unpriced", "--ignore", "no-fallback", "--json")
+    assert left.exit_code == 0
+    assert json.loads(left.stdout)["warnings"] == []
+    told = json.loads(check(path, "--format", "json").stdout)["warnings"]
+    assert [warning["code"] for warning in told] == ["no-fallback", "unpriced"]
+    assert set(told[0]) == {"file", "line", "column", "key", "message", "code"}
+    assert json.loads(check(path, "--strict", "--json").stdout)["ok"] is False
+
+
+def test_a_kind_of_warning_that_there_is_not_is_called_wrongly(tmp_path: Path) -> None:
+    result = check(written(tmp_path, "http://127.0.0.1:9/v1"), "--ignore", "unprised")
+    assert result.exit_code == 2
+    assert "did you mean 'unpriced'" in result.output
+
+
+def test_a_secret_that_was_written_by_mistake_is_not_shown(tmp_path: Path) -> None:
+    upstream = {"vllm": ["http://127.0.0.1:9/v1"], "api_key": "hunter2-hunter2"}
+    path = written(tmp_path, "", upstream=upstream)
+    for arguments in ([], ["--json"], ["--format", "github"]):
+        result = check(path, *arguments)
+        assert result.exit_code == 1
+        assert "api_key" in result.output
+        assert "hunter2" not in result.output
