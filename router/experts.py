@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field
 
 from router.crosschecks import cross_checks
 from router.errors import ConfigError, Problem
+from router.expert import CAPABILITIES as CAPABILITIES
+from router.expert import ENDPOINTS as ENDPOINTS
+from router.expert import ENGINE_CAPABILITIES as ENGINE_CAPABILITIES
+from router.expert import LISTED_QUALITY as LISTED_QUALITY
+from router.expert import LITELLM_ENDPOINTS as LITELLM_ENDPOINTS
+from router.expert import Capability as Capability
+from router.expert import Defaults as Defaults
+from router.expert import Endpoint as Endpoint
+from router.expert import Expert as Expert
+from router.expert import Queue as Queue
+from router.expert import Timeouts as Timeouts
 from router.layers import Layers
 from router.laying import EXTENDS, Laid
-from router.prices import ASSUMED_TOKENS_PER_SECOND, DEAREST, PER_MILLION, AnyPrice, Baseline, Energy, GpuPrice, Price
+from router.prices import DEAREST, Baseline
+from router.sections import Domain as Domain
+from router.sections import RouterOptions as RouterOptions
 from router.sources import Sources, laid, read_and_laid
-from router.upstream import Part, Upstream
+from router.upstream import Part
 from router.validation import nearest, validated
-from router.values import Language, Name, Seconds, Usd
+from router.values import about
 from router.vocabulary import ADDED_PREFIX as ADDED_PREFIX
 from router.vocabulary import BUILT_IN_DOMAINS as BUILT_IN_DOMAINS
 from router.vocabulary import LEAST_EXAMPLES as LEAST_EXAMPLES
@@ -26,182 +39,38 @@ from router.vocabulary import RESERVED_IDS as RESERVED_IDS
 from router.vocabulary import VIRTUAL_MODELS as VIRTUAL_MODELS
 
 NOT_WRITTEN = frozenset({"digest", "sources"})  # fields of ExpertsFile that are no keys of the file
-ENGINE_CAPABILITIES = frozenset({"logprobs", "n"})  # of every vLLM and llama.cpp, and so not to be declared
-LITELLM_ENDPOINTS = frozenset({"chat", "embeddings"})  # what litellm puts into every provider's words without loss
-LISTED_QUALITY = 0.9  # of an expert for a domain that it names without a figure
 OTHER_QUALITY = 0.4  # for a domain that it does not name
 FALLBACK_OTHER_QUALITY = 0.6  # the same for the fallback expert
-
-
-def _qualities(value: Any) -> Any:
-    if isinstance(value, list):
-        return {str(domain): LISTED_QUALITY for domain in value}
-    return value
-
-
-Capability = Literal["tools", "json_schema", "vision", "audio", "logprobs", "n", "state"]
-Endpoint = Literal["chat", "completions", "embeddings", "responses", "messages"]
-CAPABILITIES: tuple[str, ...] = get_args(Capability)
-ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
-Quality = Annotated[float, Field(ge=0, le=1)]
-
-
-class Domain(Part):
-    """What a prompt may be about. A domain of one's own needs examples; those of a built-in one join its corpus."""
-
-    description: str = ""
-    examples: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _no_empty_example(self) -> Domain:
-        if any(not example.strip() for example in self.examples):
-            raise ValueError("an example is empty")
-        return self
-
-
-class Timeouts(Part):
-    """Seconds. `first_byte` and `idle` bound a stream; an answer in one piece is bound by `total` alone."""
-
-    connect: Seconds = 2.0
-    first_byte: Seconds = 60.0
-    idle: Seconds = 30.0
-    total: Seconds = 600.0
-
-
-class Queue(Part):
-    """Requests that wait while every replica has as many as `max_in_flight` allows: at most `length`, `wait` seconds each."""
-
-    length: Annotated[int, Field(ge=0)] = 100
-    wait: Seconds = 10.0
-
-
-class Defaults(Part):
-    """Used where the request says nothing."""
-
-    system: str | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(gt=0)] | None = None
-
-
-class Expert(Part):
-    """One servable model. `domains` maps a domain to the quality of its answers there, 0 to 1.
-
-    `languages` makes it a specialist: for text in one of them it counts as better than its domains say (see roster.py),
-    and text in other languages goes to others. An expert without them takes every language.
-
-    `max_in_flight` bounds the requests of each replica; those beyond it wait in the `queue`. `affinity` says what brings a
-    request back to the replica that has its beginning in its cache. `hedge` is when a second replica is asked as well:
-    seconds without a first token, or p95 for its own 95th percentile. A `heartbeat` is the seconds after which a stream
-    that is still silent gets a comment. `endpoints` are asked of the server where they are not declared. `capabilities`
-    are what it can do beside what its engine always can (`state`: it keeps responses, for previous_response_id), `lacks`
-    what it cannot though its engine could; of a server that knows max_tokens alone, or a model whose template has no role
-    developer, those are put into the words that it knows.
-
-    Workers that are launched sleep when they had nothing to do for `sleep_after`. A request for an expert that sleeps waits
-    for it where it is expected to be awake within `wake_within`; else a fallback that is awake answers, while it wakes.
-    """
-
-    model: Name
-    domains: Annotated[dict[str, Quality], BeforeValidator(_qualities), Field(min_length=1)]
-    upstream: Upstream
-    timeouts: Timeouts = Timeouts()
-    max_in_flight: Annotated[int, Field(gt=0)] | None = None
-    queue: Queue = Queue()
-    affinity: Literal["prefix", "session", "none"] = "prefix"
-    hedge: Literal["p95"] | Seconds | None = None
-    heartbeat: Seconds | None = None
-    sleep_after: Seconds | None = None
-    wake_within: Seconds = 30.0
-    endpoints: frozenset[Endpoint] | None = None
-    defaults: Defaults = Defaults()
-    price: AnyPrice | None = None
-    energy: Energy | None = None
-    context_window: Annotated[int, Field(gt=0)] | None = None
-    capabilities: frozenset[Capability] = frozenset()
-    lacks: frozenset[Capability | Literal["max_completion_tokens", "developer"]] = frozenset()
-    languages: frozenset[Language] = frozenset()
-    fallbacks: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _only_what_litellm_carries(self) -> Expert:
-        if self.upstream.litellm and self.endpoints and not self.endpoints <= LITELLM_ENDPOINTS:
-            raise ValueError("endpoints of litellm's experts are chat and embeddings; messages are translated to chat")
-        return self
-
-    @model_validator(mode="after")
-    def _only_workers_sleep(self) -> Expert:
-        if self.sleep_after is not None and self.upstream.launch is None:
-            raise ValueError("sleep_after is for workers that the gateway launches: upstream: {launch: …}")
-        return self
-
-    @property
-    def upstream_model(self) -> str:
-        """What its server calls it."""
-        return self.upstream.adapter.name if self.upstream.adapter else self.model
-
-    @property
-    def able(self) -> frozenset[str]:
-        """What it can do: what is declared, and what its engine always can."""
-        always = frozenset() if self.upstream.litellm or self.upstream.custom else ENGINE_CAPABILITIES
-        return (self.capabilities | always) - self.lacks
-
-    @property
-    def token_price(self) -> Price | None:
-        """What its tokens cost; None where that is not known, or it is paid by the hour."""
-        return self.price if isinstance(self.price, Price) else None
-
-    @property
-    def gpu_price(self) -> GpuPrice | None:
-        return self.price if isinstance(self.price, GpuPrice) else None
-
-    @property
-    def replica_hour(self) -> float:
-        """USD for an hour of each of its replicas; 0 where it is not paid by the hour."""
-        return self.price.gpu_hour * self._gpus(self.price) if isinstance(self.price, GpuPrice) else 0.0
-
-    def _gpus(self, price: GpuPrice) -> float:
-        """Of each replica; a part of one where more replicas are launched than there are GPUs for them."""
-        launch = self.upstream.launch
-        return price.gpus or (len(launch.gpus) / launch.replicas if launch and launch.gpus else 1)
-
-    @property
-    def blended(self) -> float | None:
-        """One figure to compare experts by, USD per million tokens; None where no price is known. One that is paid by the hour
-        is taken to answer ASSUMED_TOKENS_PER_SECOND."""
-        if isinstance(self.price, GpuPrice):
-            return self.replica_hour / 3600 / ASSUMED_TOKENS_PER_SECOND * PER_MILLION
-        return self.price.blended if self.price else None
-
-    @property
-    def stand_in(self) -> bool:
-        """Whether the small embedded model answers in place of a real specialist."""
-        return self.upstream.embedded is not None
-
-
-class RouterOptions(Part):
-    confidence_floor: Annotated[float, Field(ge=0, le=1)] = 0.55
-    fallback: str | None = None
-    # A name that PARTS knows or a package adds; with a / in it, a sentence-transformers model of the hub or of a folder.
-    encoder: str = "moe-minilm"
-    # The encoder of the cheap stage before it, empty for none. Were it a transformer, every decision would wait for a thread.
-    static: str = "moe-static"
-    head: str = "linear"
-    calibrator: str = "temperature"
-    cpu_hour: Usd = 0.04  # USD for an hour of one core, which is what classifying costs
-    # The macro-F1 over old domains that a router may lose to the one before it, when it is trained anew while that serves.
-    retrain_margin: Annotated[float, Field(ge=0, le=1)] = 0.02
 
 
 class ExpertsFile(Part):
     """A whole experts.yaml, checked. `sources` is what it was read from, `digest` names their content."""
 
-    version: Literal[1]
-    experts: dict[str, Expert]
-    router: RouterOptions = RouterOptions()
-    baseline: str | Baseline | None = None
-    aliases: dict[str, str] = Field(default={})
-    domains: dict[str, Domain] = Field(default={})
+    version: Annotated[Literal[1], about("The version of this format.", 1)]
+    experts: Annotated[dict[str, Expert], about("The experts, by the names that clients and logs know them by.")]
+    router: Annotated[
+        RouterOptions,
+        about("How prompts are classified, and who answers when that is not sure.", {"fallback": "general"}),
+    ] = RouterOptions()
+    baseline: Annotated[
+        str | Baseline | None,
+        about(
+            "What savings are counted against: a model by its name, or figures.",
+            "gpt-4o",
+            {"name": "ours", "input": 2.5, "output": 10},
+        ),
+    ] = None
+    aliases: Annotated[
+        dict[str, str],
+        about(
+            "Names that applications have hard-coded, and the expert or policy that each means.",
+            {"gpt-4o-mini": "auto"},
+        ),
+    ] = Field(default={})
+    domains: Annotated[
+        dict[str, Domain],
+        about("Domains of one's own, and more examples for the built-in ones code, math, bio and general."),
+    ] = Field(default={})
     digest: str = ""
     sources: Sources | None = Field(default=None, repr=False, exclude=True)
 

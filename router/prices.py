@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from router.upstream import Part
-from router.values import Name, Usd
+from router.values import Name, Usd, about
 
 PER_MILLION = 1_000_000
 DEAREST = "dearest"  # the baseline "always the dearest expert", so that no other has this name
@@ -21,10 +21,15 @@ class Price(Part):
     """USD per million tokens. Cached input costs as much as input where nothing is said, reasoning, which is a part of the output,
     as much as output."""
 
-    input: Usd
-    output: Usd
-    cached_input: Usd | None = None
-    reasoning: Usd | None = None
+    input: Annotated[Usd, about("USD per million tokens of a prompt.", 0.15)]
+    output: Annotated[Usd, about("USD per million tokens of an answer.", 0.60)]
+    cached_input: Annotated[
+        Usd | None,
+        about("The same of a prompt's tokens that its server had in its cache; as input, where it is not said.", 0.03),
+    ] = None
+    reasoning: Annotated[
+        Usd | None, about("The same of tokens that it thinks in; as output, where it is not said.", 0.60)
+    ] = None
 
     @property
     def cached(self) -> float:
@@ -45,22 +50,28 @@ class Price(Part):
 class GpuPrice(Part):
     """USD for an hour of one GPU, and how many GPUs each replica has: those that it is launched on, else 1."""
 
-    gpu_hour: Usd
-    gpus: Annotated[int, Field(gt=0)] | None = None
+    gpu_hour: Annotated[Usd, about("USD for an hour of one GPU.", 2.5)]
+    gpus: Annotated[
+        Annotated[int, Field(gt=0)] | None,
+        about("How many GPUs each replica has; those that it is launched on, or 1, where it is not said.", 2),
+    ] = None
 
 
 class Baseline(Price):
     """The model that savings are counted against, at figures of one's own."""
 
-    name: Name
+    name: Annotated[Name, about("What the figures are those of.", "what we had before")]
 
 
 class Energy(Part):
     """What one replica draws while it has something to do and while it has not, in watts, and what a kilowatt-hour of it emits."""
 
-    watts: Watts
-    idle_watts: Watts = 0.0
-    gco2e_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    watts: Annotated[Watts, about("What a replica draws while it has something to do.", 700)]
+    idle_watts: Annotated[Watts, about("What it draws while it has not.", 90)] = 0.0
+    gco2e_per_kwh: Annotated[
+        Annotated[float, Field(ge=0, allow_inf_nan=False)] | None,
+        about("Grams of CO2e that a kilowatt-hour of it emits.", 350),
+    ] = None
 
 
 def _by_what_it_says(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from router.values import HttpUrl, Name, Seconds, Secret, Setting, Word
+from router.values import HttpUrl, Name, Seconds, Secret, Setting, Word, about
 
 # What the gateway says itself when it launches a worker: an argument that said otherwise would hide the worker from it.
 OWN_FLAGS = frozenset({"host", "port", "uds", "api-key", "model", "served-model-name", "lora-modules"})
@@ -25,9 +25,14 @@ class Part(BaseModel):
 class Replica(Part):
     """One server. `weight` is its share of the load; `max_in_flight` bounds its requests in place of the expert's figure."""
 
-    url: HttpUrl
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    max_in_flight: Annotated[int, Field(gt=0)] | None = None
+    url: Annotated[HttpUrl, about("Its address, as OpenAI's clients are given it.", "http://10.0.0.5:8000/v1")]
+    weight: Annotated[
+        float, Field(gt=0, allow_inf_nan=False), about("Its share of the load, against the other replicas.", 2)
+    ] = 1.0
+    max_in_flight: Annotated[
+        Annotated[int, Field(gt=0)] | None,
+        about("How many requests it is given at once, in place of the expert's figure.", 128),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -39,8 +44,14 @@ class Adapter(Part):
     """A LoRA adapter, by the name that its worker knows it by. With a `path` (on the worker's machine, or a name of the hub)
     a worker that does not have it yet is told to load it."""
 
-    name: Annotated[str, Field(pattern=_ADAPTER_NAME)]
-    path: Name | None = None
+    name: Annotated[str, Field(pattern=_ADAPTER_NAME), about("What its worker calls it.", "sql")]
+    path: Annotated[
+        Name | None,
+        about(
+            "Where it is: a folder of the worker's machine, or a name of the hub. The gateway has it loaded.",
+            "/adapters/sql-v3",
+        ),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -71,15 +82,42 @@ class Launch(Part):
     --enable-sleep-mode.
     """
 
-    engine: Literal["vllm"] = "vllm"
-    model: Name | None = None
-    replicas: Annotated[int, Field(ge=1, le=64)] = 1
-    args: Annotated[tuple[Word, ...], BeforeValidator(_arguments)] = ()
-    gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    env: dict[str, Setting] = Field(default={}, repr=False)
-    lora_modules: dict[Annotated[str, Field(pattern=_ADAPTER_NAME)], Word] = {}
-    sleep_level: Literal[1, 2] = 1
-    ready_within: Seconds = 1800.0
+    engine: Annotated[Literal["vllm"], about("What is started.", "vllm")] = "vllm"
+    model: Annotated[
+        Name | None,
+        about(
+            "Where the weights are, a folder or a name of the hub, where that is not the expert's model.",
+            "Qwen/Qwen3-Coder-30B-A3B-Instruct",
+        ),
+    ] = None
+    replicas: Annotated[int, Field(ge=1, le=64), about("How many servers.", 2)] = 1
+    args: Annotated[
+        tuple[Word, ...],
+        BeforeValidator(_arguments),
+        about(
+            "What vllm serve is given beside what the gateway says itself: one line, or a list.",
+            "--max-model-len 32768 --enable-sleep-mode",
+        ),
+    ] = ()
+    gpus: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        about("The GPUs that are dealt out among the replicas; what the engine finds, where it is not said.", [0, 1]),
+    ] = ()
+    env: Annotated[
+        dict[str, Setting],
+        about(
+            "What its environment has beside the gateway's own: texts, ${NAME}, or file: and the path of a file.",
+            {"HF_TOKEN": "${HF_TOKEN}"},
+        ),
+    ] = Field(default={}, repr=False)
+    lora_modules: Annotated[
+        dict[Annotated[str, Field(pattern=_ADAPTER_NAME)], Word],
+        about("Adapters that it has from the start, name to path.", {"sql": "/adapters/sql-v3"}),
+    ] = {}
+    sleep_level: Annotated[
+        Literal[1, 2], about("vLLM's, where args have --enable-sleep-mode: 2 drops the weights.", 1)
+    ] = 1
+    ready_within: Annotated[Seconds, about("How long it may take until it answers.", "30m")] = 1800.0
 
     @model_validator(mode="after")
     def _leave_ours(self) -> Launch:
@@ -128,15 +166,49 @@ class Upstream(Part):
     the provider's own), the embedded engine, or the upstream `custom` that an installed package adds, with the `base_url` that it
     wants. With `adapter` the answers are those of a LoRA adapter there."""
 
-    vllm: tuple[Replica, ...] = ()
-    launch: Launch | None = None
-    worker: str | None = None
-    adapter: Adapter | None = None
-    embedded: Literal["smollm2"] | None = None
-    litellm: Annotated[str, Field(pattern=r"^[a-z0-9_]+/\S+$")] | None = None
-    custom: Annotated[str, Field(pattern=PACKAGED_NAME)] | None = None
-    base_url: HttpUrl | None = None
-    api_key: Secret | None = Field(default=None, repr=False)
+    vllm: Annotated[
+        tuple[Replica, ...],
+        about(
+            "Addresses of vLLM, or of any server that speaks OpenAI's API: one, or a list; each may have a weight.",
+            ["http://10.0.0.5:8000/v1", {"url": "http://10.0.0.6:8000/v1", "weight": 2}],
+            "http://10.0.0.5:8000/v1",
+        ),
+    ] = ()
+    launch: Annotated[
+        Launch | None, about("Workers that the gateway starts itself.", {"gpus": [0], "args": "--max-model-len 32768"})
+    ] = None
+    worker: Annotated[str | None, about("The expert whose workers answer; goes with adapter.", "general")] = None
+    adapter: Annotated[
+        Adapter | None,
+        about(
+            "The LoRA adapter that answers there: a name, or with a path.",
+            "sql",
+            {"name": "sql", "path": "/adapters/sql-v3"},
+        ),
+    ] = None
+    embedded: Annotated[
+        Literal["smollm2"] | None, about("The small model that the gateway runs itself, to try it with.", "smollm2")
+    ] = None
+    litellm: Annotated[
+        Annotated[str, Field(pattern=r"^[a-z0-9_]+/\S+$")] | None,
+        about("A model of a provider that litellm knows: provider/model.", "together_ai/Qwen/Qwen3-Coder-Next-FP8"),
+    ] = None
+    custom: Annotated[
+        Annotated[str, Field(pattern=PACKAGED_NAME)] | None,
+        about("The upstream of an installed package, by its name.", "ollama"),
+    ] = None
+    base_url: Annotated[
+        HttpUrl | None,
+        about("Where litellm's provider, or the package's upstream, is asked.", "https://llm.example.com/v1"),
+    ] = None
+    api_key: Annotated[
+        Secret | None,
+        about(
+            "The key that it asks for; never the key itself, but ${NAME} or file: and the path of a file.",
+            "${CODER_KEY}",
+            "file:/run/secrets/coder",
+        ),
+    ] = Field(default=None, repr=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -107,6 +107,11 @@ def _meant(said: str) -> str | None:
     return MEANT[near[0]] if near else None
 
 
+def about(description: str, *examples: Any) -> Any:
+    """What editors and the reference say of a key: what it is for, and values that it may have."""
+    return Field(description=description, examples=list(examples))
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Secret = Annotated[str, AfterValidator(secret)]
