@@ -25,7 +25,9 @@ from gateway.metrics import Metrics
 from gateway.observing import Observing
 from gateway.openapi import described
 from gateway.recent import Recent
-from gateway.reload import Reloader
+from gateway.reloading.keeper import Keeper, Outcome
+from gateway.reloading.status import Status
+from gateway.reloading.swapping import Swapper
 from gateway.routes import admin, catalog, models, ops, receipts, routing, usage
 from gateway.routes.carried import KINDS, Carried
 from gateway.settings import Settings
@@ -89,13 +91,17 @@ def create_app(
             for one in observing:
                 one.start()
             app.state.starting = None
+            if isinstance(app.state.keeper, Keeper):
+                app.state.keeper.start()
             async with metrics.process.looking():
                 yield
         except Exception as error:
             app.state.failure = error  # for whoever runs the server: it keeps only the fact that start-up failed
             raise
         finally:
-            await app.state.reloader.close()
+            if isinstance(app.state.keeper, Keeper):
+                await app.state.keeper.close()
+            await app.state.swapper.close()
             if ledger:
                 await asyncio.to_thread(ledger.close)
             await asyncio.gather(*(asyncio.to_thread(one.close) for one in observing))
@@ -117,15 +123,16 @@ def create_app(
     )
     app.state.failure, app.state.starting, app.state.draining = None, None, False
     app.state.gateway, app.state.recent, app.state.lookups = first.state, recent, lookups
-    app.state.on_reload = lambda digest: None  # for whoever has to know what runs here now
 
     def serve(generation: Generation) -> None:
         before, app.state.gateway = app.state.gateway, generation.state  # at once: a request sees the one or the other
         if launches(before.file) or launches(generation.state.file):
             link.reread()
-        app.state.on_reload(generation.state.file.digest)
 
-    app.state.reloader = Reloader(
+    def told(status: Status, outcome: Outcome | None) -> None:
+        metrics.reloading(status.state == "refused", outcome)
+
+    swapper = app.state.swapper = Swapper(
         first,
         partial(
             Generation,
@@ -139,6 +146,8 @@ def create_app(
         ),
         serve,
     )
+    # One of several processes puts its parent's in the place of this one.
+    app.state.keeper = Keeper(settings, swapper.running, swapper.swap, workers, told)
     for path, kind in KINDS.items():
         carried = Carried(kind, settings)
         app.router.routes.append(Route(path, carried, methods=["POST"]))

@@ -12,23 +12,30 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from io import FileIO
+from itertools import count
 
 from gateway import logs, metricfiles
 from gateway.app import create_app
 from gateway.console import fail, shown_progress
-from gateway.messages import Hung, Lent, News, Ready, Reloaded, Setup, Told, line, read
+from gateway.jsonlines import line, read
+from gateway.messages import Answer, Asked, Hung, Kept, Lent, News, Ready, Serve, Served, Setup, Told, Workers
+from gateway.reloading.errors import ReloadError
+from gateway.reloading.preparing import Candidate, parsed
+from gateway.reloading.status import Reloaded, Status
 from gateway.serving import Server, spare_collector
 from gateway.sockets import own
 from gateway.state import GatewayState
 from gateway.tls import tls_context
 from gateway.workers.lent import LentWorker
 from router.errors import RouterError
-from router.experts import parse_experts
+from router.experts import parse_sources
 from router.training.provision import load_or_train
+
+LONGEST_LINE = 64 * 1024 * 1024  # bytes; texts of experts.yaml come in one
 
 
 def main() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which is for the parent
     # Standard output is for what the parent is told; whatever else is printed goes where the log goes.
     told = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -44,11 +51,38 @@ def main() -> None:
         fail(str(error))
 
 
+class Remote:
+    """The parent's keeper, as the process that is asked for a reload sees it. `status` is what the parent told last."""
+
+    def __init__(self, status: Status, tell: Callable[[Told], None]) -> None:
+        self.status, self._tell = status, tell
+        self._numbers = count()
+        self._asked: dict[int, asyncio.Future[Answer]] = {}
+
+    async def reload(self, force: bool = False) -> Reloaded:
+        """Raises ReloadError."""
+        number = next(self._numbers)
+        answered = self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            self._tell(Asked(number, force))
+            answer: Answer = await answered
+        finally:
+            del self._asked[number]
+        if answer.reloaded is None:
+            raise ReloadError(answer.code, answer.problems)
+        return answer.reloaded
+
+    def hear(self, answer: Answer) -> None:
+        asked = self._asked.get(answer.number)
+        if asked is not None and not asked.done():
+            asked.set_result(answer)
+
+
 def _serve(setup: Setup, news: FileIO, tell: Callable[[Told], None]) -> None:
     settings = setup.settings
     metricfiles.join(setup.process)
     with shown_progress() as progress:
-        router = load_or_train(parse_experts(setup.experts, settings.config.name), settings.state, progress)
+        router = load_or_train(parse_sources(setup.experts), settings.state, progress)
     router.warm()
     logs.configure(settings.log_level, settings.log_format, setup.process)
     sockets = [own(socket.socket(fileno=number)) for number in setup.sockets]
@@ -59,18 +93,37 @@ def _serve(setup: Setup, news: FileIO, tell: Callable[[Told], None]) -> None:
         spare_collector()
         for listener in sockets:
             listener.listen(settings.backlog)
-        tell(Ready(state.served.warnings()))
-
-    async def follow() -> None:
-        reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), news)
-        while text := await reader.readline():
-            _note(workers, read(text, News).workers)
-        server.drain()
+        artifact = state.decider.router.artifact
+        tell(Ready(artifact.name, artifact.folder, state.served.warnings()))
 
     share = (setup.process, settings.processes)
     app = create_app(settings, router, on_ready=on_ready, workers=workers, share=share)
-    app.state.on_reload = lambda digest: tell(Reloaded(digest))
+    remote = app.state.keeper = Remote(setup.status or app.state.keeper.status, tell)
+
+    async def take_up(told: Serve) -> None:
+        try:
+            await app.state.swapper.swap(Candidate(await parsed(told.experts), told.artifact, told.folder))
+            tell(Served(told.experts.digest))
+        except ReloadError as error:
+            tell(Served(told.experts.digest, list(error.problems)))
+
+    async def follow() -> None:
+        reader = asyncio.StreamReader(limit=LONGEST_LINE)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), news)
+        serving: set[asyncio.Task[None]] = set()
+        while text := await reader.readline():
+            told = read(text, News)
+            if isinstance(told, Workers):
+                _note(workers, told.workers)
+            elif isinstance(told, Serve):
+                serving = {task for task in serving if not task.done()} | {asyncio.create_task(take_up(told))}
+            elif isinstance(told, Kept):
+                remote.status = told.status
+                app.state.gateway.metrics.reloading(told.status.state == "refused", told.counted)
+            else:
+                remote.hear(told)
+        server.drain()
+
     server = Server(app, settings, tls_context(settings.tls_cert, settings.tls_key), beside=follow)
     server.serve_on(sockets)
 

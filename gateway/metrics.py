@@ -83,6 +83,12 @@ class Metrics(Families):
                 self._of(self.tokens, expert, kind)
         self.refresh()
 
+    def reloading(self, refused: bool, outcome: str | None = None) -> None:
+        """Whether the newest experts.yaml was refused; and what came of a try, where one is to be counted here."""
+        self.reloaded.set(not refused)
+        if outcome is not None:
+            self.reloads.labels(outcome).inc()
+
     def retire(self, router: Router) -> None:
         """Nothing moves any more of what it chose: the series of what it alone knew are told no longer."""
         self._roll.leave(router)

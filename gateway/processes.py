@@ -18,12 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from gateway import logs, metricfiles
-from gateway.messages import News, Ready, Reloaded, Setup, Told, lent, line, read
+from gateway.jsonlines import line, read
+from gateway.messages import Answer, Asked, Kept, Ready, Serve, Served, Setup, Told, Workers, lent
+from gateway.reloading.errors import ReloadError
+from gateway.reloading.keeper import Keeper, Outcome
+from gateway.reloading.preparing import Candidate
+from gateway.reloading.status import Status
 from gateway.settings import Settings
 from gateway.sockets import named
 from gateway.workers.supervisor import Worker, embedded_worker
-from router.errors import RouterError
-from router.experts import ExpertsFile, parse_experts
+from router.experts import ExpertsFile
+from router.sources import Sources
 
 log = logging.getLogger("moe_gateway")
 
@@ -33,6 +38,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # a process that lived so long is replaced without a pause
 LOOK_SECONDS = 0.1
 MARGIN_SECONDS = 10.0  # beyond its time to drain, until a process is killed
+SERVE_SECONDS = 120.0  # for a process to serve by another file
 
 Announce = Callable[[Settings, ExpertsFile, float, Sequence[str]], None]
 
@@ -44,7 +50,7 @@ def supervise(settings: Settings, file: ExpertsFile, sockets: Sequence[socket.so
     """
     logs.configure(settings.log_level, settings.log_format, "parent")
     with metricfiles.fresh_folder(settings.state) as folder:
-        family = Family(named(settings, sockets), settings.config.read_text("utf-8"), sockets, folder, _workers(file))
+        family = Family(named(settings, sockets), file, sockets, folder, _workers(file))
         try:
             asyncio.run(family.run(lambda *said: announce(family.settings, file, *said)))
         except ProcessError as error:
@@ -70,7 +76,8 @@ class Child:
         self.number, self.process = number, process
         self.started = time.monotonic()
         self.ready = asyncio.Event()
-        self.digest = ""  # of the experts.yaml that it was told to read last; none until then
+        self.router: tuple[str, Path] = ("", Path())  # the one that it began with, and its folder
+        self._served: asyncio.Future[list[str]] | None = None
 
     @property
     def running(self) -> bool:
@@ -86,6 +93,24 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
 
+    async def serve(self, experts: Serve) -> list[str]:
+        """Let it serve by another file; what kept it from that, nothing where it does."""
+        served = self._served = asyncio.get_running_loop().create_future()
+        ended = asyncio.ensure_future(self.process.wait())
+        self.send(line(experts))
+        try:
+            await asyncio.wait({served, ended}, timeout=SERVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not served.done():
+                return [f"process {self.number} {'died of it' if ended.done() else 'does not come to an end with it'}"]
+            problems: list[str] = served.result()
+            return problems
+        finally:
+            ended.cancel()
+
+    def heard(self, served: Served) -> None:
+        if self._served is not None and not self._served.done():
+            self._served.set_result(served.problems)
+
     async def until_ready(self) -> None:
         """Raises ProcessError where it ends first, or takes too long; then it is killed."""
         ready, ended = asyncio.ensure_future(self.ready.wait()), asyncio.ensure_future(self.process.wait())
@@ -100,13 +125,16 @@ class Child:
 
 
 class Family:
-    """The processes and what they share. `experts` is the text of experts.yaml, `folder` that of their metrics."""
+    """The processes and what they share. `folder` is that of their metrics. A process serves by what it is told, and by nothing
+    that it reads itself, so that all come to the same."""
 
     def __init__(
-        self, settings: Settings, experts: str, sockets: Sequence[socket.socket], folder: Path, workers: set[str]
+        self, settings: Settings, file: ExpertsFile, sockets: Sequence[socket.socket], folder: Path, workers: set[str]
     ) -> None:
         self.settings = settings
-        self._experts, self._sockets, self._folder = experts, sockets, folder
+        self._serving = Candidate(file, "", Path())  # what a process that is started from now on serves by
+        self._keeper: Keeper | None = None
+        self._sockets, self._folder = sockets, folder
         self._workers: dict[str, Worker] = {name: embedded_worker(settings.state) for name in workers}
         self._children: dict[int, Child] = {}
         self._warnings: dict[str, None] = {}
@@ -139,30 +167,58 @@ class Family:
         self._signalled.set()
 
     def _on_hangup(self) -> None:
-        """Every process reads experts.yaml anew."""
-        self._read()
-        _signal_all([child for child in self._children.values() if child.ready.is_set()], signal.SIGHUP)
+        """SIGHUP: how it went says the log."""
+        self._beside(self._reload())
 
-    def _on_reloaded(self, child: Child, digest: str) -> None:
-        """One process was asked to read experts.yaml anew: so do the others."""
-        child.digest = digest
-        self._read()
-        others = [other for other in self._children.values() if other.ready.is_set() and other.digest != digest]
-        _signal_all(others, signal.SIGHUP)
+    async def _reload(self) -> None:
+        if self._keeper is not None:
+            with contextlib.suppress(ReloadError):
+                await self._keeper.reload()
 
-    def _read(self) -> None:
-        """What a process that is started from now on gets. A bad file changes nothing."""
-        with contextlib.suppress(RouterError, OSError, UnicodeDecodeError):
-            text = self.settings.config.read_text("utf-8")
-            parse_experts(text, self.settings.config.name)
-            self._experts = text
+    async def _answer(self, child: Child, asked: Asked) -> None:
+        """One process was asked to reload: all do."""
+        answer = Answer(asked.number, problems=["the gateway is still starting"])
+        if self._keeper is not None:
+            try:
+                answer = Answer(asked.number, await self._keeper.reload(asked.force))
+            except ReloadError as error:
+                answer = Answer(asked.number, None, error.code, list(error.problems))
+        child.send(line(answer))
+
+    async def _serve(self, candidate: Candidate) -> None:
+        """What one process does not take up none does; one that does not though another did is replaced. Raises ReloadError."""
+        told = _told(candidate)
+        ready = self._ready()
+        if ready and (problems := await ready[0].serve(told)):
+            raise ReloadError("not_started", problems)
+        self._serving, others = candidate, ready[1:]
+        for child, problems in zip(others, await asyncio.gather(*(c.serve(told) for c in others)), strict=True):
+            self._replace(child, problems)
+
+    def _replace(self, child: Child, problems: Sequence[str]) -> None:
+        """Where there are problems: by a process that begins with the file that all serve by."""
+        if problems and child.running:
+            log.error("a process is replaced that does not serve as the others do", extra={"why": list(problems)})
+            child.signal(signal.SIGTERM)
+
+    def _tell(self, status: Status, outcome: Outcome | None) -> None:
+        for i, child in enumerate(self._ready()):
+            child.send(line(Kept(status, outcome if i == 0 else None)))
+
+    def _ready(self) -> list[Child]:
+        return [child for child in self._children.values() if child.ready.is_set() and child.running]
 
     async def _start(self) -> None:
         """The first process is there before the others begin: where a router has to be trained, it is the one that trains."""
         self._beside(self._tell_of_workers())
         await asyncio.gather(self._launch(0), *(worker.start() for worker in self._workers.values()))
+        artifact, folder = self._children[0].router
+        self._serving = Candidate(self._serving.file, artifact, folder)
         others = range(1, self.settings.processes)
         await asyncio.gather(*(self._launch(number) for number in others))
+        self._keeper = Keeper(self.settings, self._serving, self._serve, self._workers, self._tell)
+        self._keeper.start()
+        self._tell(self._keeper.status, None)
         for number in range(self.settings.processes):
             self._beside(self._keep(number))
 
@@ -185,12 +241,14 @@ class Family:
         )
         child = self._children[number] = Child(number, process)
         numbers = [listener.fileno() for listener in self._sockets]
-        experts = self._experts
-        child.send(line(Setup(number, self.settings, experts, numbers, lent(self._workers))))
+        serving, status = self._serving, self._keeper.status if self._keeper else None
+        child.send(line(Setup(number, self.settings, _sources(serving.file), numbers, lent(self._workers), status)))
         self._beside(self._listen(child))
         await child.until_ready()
-        if experts != self._experts:
-            child.signal(signal.SIGHUP)
+        if self._serving.file is not serving.file:
+            self._replace(child, await child.serve(_told(self._serving)))
+        if self._keeper is not None:
+            child.send(line(Kept(self._keeper.status)))
 
     async def _listen(self, child: Child) -> None:
         assert child.process.stdout is not None  # noqa: S101 - asked for when it was spawned
@@ -198,9 +256,12 @@ class Family:
             told = read(text, Told)
             if isinstance(told, Ready):
                 self._warnings |= dict.fromkeys(told.warnings)
+                child.router = told.artifact, told.folder
                 child.ready.set()
-            elif isinstance(told, Reloaded):
-                self._on_reloaded(child, told.digest)
+            elif isinstance(told, Asked):
+                self._beside(self._answer(child, told))
+            elif isinstance(told, Served):
+                child.heard(told)
             elif self._workers[told.worker].url == told.url:  # else it was replaced since
                 self._workers[told.worker].kill()
 
@@ -212,7 +273,7 @@ class Family:
             if (now := lent(self._workers)) != known:
                 known = now
                 for child in self._children.values():
-                    child.send(line(News(now)))
+                    child.send(line(Workers(now)))
 
     async def _keep(self, number: int) -> None:
         """Replace the process of that number whenever it ends."""
@@ -237,6 +298,8 @@ class Family:
         """Let the processes drain, then end what they leave behind."""
         for task in list(self._tasks):
             task.cancel()
+        if self._keeper is not None:
+            await self._keeper.close()
         children = [child for child in self._children.values() if child.running]
         _signal_all(children, signal.SIGTERM)
         await self._wait(self.settings.drain_delay, children)
@@ -255,6 +318,15 @@ class Family:
         end = time.monotonic() + seconds
         while any(child.running for child in children) and self._signals < 2 and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS / 2)
+
+
+def _told(candidate: Candidate) -> Serve:
+    return Serve(_sources(candidate.file), candidate.artifact, candidate.folder)
+
+
+def _sources(file: ExpertsFile) -> Sources:
+    assert file.sources is not None  # noqa: S101 - it was read from somewhere
+    return file.sources
 
 
 def _signal_all(children: Sequence[Child], number: signal.Signals) -> None:

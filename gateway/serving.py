@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from gateway import logs
 from gateway.app import create_app
 from gateway.connection import Connection, Limits
-from gateway.reload import ReloadError
+from gateway.reloading.errors import ReloadError
 from gateway.settings import Settings
 from gateway.sockets import connections_allowed, named
 from gateway.state import GatewayState
@@ -148,7 +148,7 @@ class Server(uvicorn.Server):
 
         async def reload() -> None:
             with contextlib.suppress(ReloadError):
-                await self._app.state.reloader.reload()
+                await self._app.state.keeper.reload()
 
         self._reloading = asyncio.create_task(reload())
 

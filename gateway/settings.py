@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -87,7 +87,7 @@ class Settings:
     ledger_prompts: bool = False
     watch: Watch = Watch.OFF
     retrain_seconds: float = 1800.0
-    observers: Sequence[str] = ()
+    observers: tuple[str, ...] = ()
 
 
 def keys_from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -245,6 +245,20 @@ def save_artifact(
     return manifest
 
 
+def publish_artifact(source: Path, folder: Path) -> Manifest:
+    """Put the router in `source` in the place of the one in `folder`, and return its manifest. Raises ArtifactError, OSError."""
+    manifest = read_manifest(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        for encoder in dict.fromkeys(stage.encoder_folder for stage in manifest.stages):
+            _keep_encoder(folder, source / encoder)
+        for name in (manifest.heads_file, manifest.vectors_file):
+            _replace(folder / name, (source / name).read_bytes())
+        _replace(folder / "manifest.json", (source / "manifest.json").read_bytes())
+        _sweep(folder, manifest)
+    return manifest
+
+
 def _sweep(folder: Path, manifest: Manifest) -> None:
     """Remove the heads, vectors and encoders that the manifest does not name, but for those that a process holds."""
     named = {name.partition("/")[0] for name in manifest.files}

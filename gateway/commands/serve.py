@@ -26,6 +26,7 @@ from gateway.settings import (
     LogFormat,
     LogLevel,
     Settings,
+    Watch,
     admin_key_from_environment,
     check_exposure,
     is_loopback,
@@ -88,6 +89,12 @@ def serve(
         str, _option("--ledger-keep", "How long its rows are kept, such as 90d, or forever; totals of days always are.")
     ] = "90d",
     ledger_prompts: Annotated[bool, _option("--ledger-prompts", "Write prompts into the ledger, too.")] = False,
+    watch: Annotated[
+        Watch, _option("--watch", "See when --config is saved: auto, poll where the system does not tell, or off.")
+    ] = Watch.AUTO,
+    retrain_seconds: Annotated[
+        float, _option("--retrain-seconds", "How long a router may take to be trained while another serves.", min=1)
+    ] = 1800,
     observer: Annotated[
         list[str] | None, _option("--observer", "Tell this observer of an installed package of finished requests.")
     ] = None,
@@ -123,6 +130,8 @@ def serve(
         ledger=_ledger(ledger, state_folder(config, state)),
         ledger_keep=_keep(ledger_keep),
         ledger_prompts=ledger_prompts,
+        watch=watch,
+        retrain_seconds=retrain_seconds,
         observers=tuple(dict.fromkeys(observer or ())),
     )
     check_exposure(settings)

@@ -51,6 +51,7 @@ FIELDS = frozenset(
         ),
         *("number", "exit", "restarts", "processes", "connections", "in_flight", "requests", "missing", "dropped"),
         *("variables", "signal", "path", "by", "why", "policy"),
+        *("changes", "figures", "step", "wanted"),
     )
 )
 WITHHELD = "a library's message, withheld since it may quote a request"

@@ -1,15 +1,17 @@
-"""For who holds the admin key: how the experts' replicas do."""
+"""For who holds the admin key: which experts.yaml runs, and how the experts' replicas do."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request
 
 from gateway.balancing import outstanding
 from gateway.errors import BadRequestError
-from gateway.reload import ReloadError
+from gateway.reloading.errors import ReloadError
+from gateway.reloading.status import Status
 from gateway.replica import Replica
 from gateway.state import GatewayState
 from gateway.workers.link import LinkedAddress
@@ -18,16 +20,25 @@ routes = APIRouter(tags=["admin"])
 
 
 @routes.post("/admin/reload")
-async def reload(request: Request) -> dict[str, Any]:
+async def reload(request: Request, force: bool = False) -> dict[str, Any]:
     """Serve by experts.yaml as it is now; where something is wrong with it, 400 says what, and nothing changes.
 
-    Of several processes the others follow the one that was asked.
+    Answers when it is served, after training where that is needed. `force` serves it even where it breaks routing tests, or does
+    old domains worse than router.retrain_margin allows. Of several processes all come to serve by it.
     """
     try:
-        file = await request.app.state.reloader.reload()
+        reloaded = await request.app.state.keeper.reload(force)
     except ReloadError as error:
-        raise BadRequestError(str(error), code="invalid_config") from None
-    return {"status": "reloaded", "config": file.digest, "experts": list(file.experts)}
+        raise BadRequestError(str(error), code=error.code) from None
+    told: dict[str, Any] = msgspec.to_builtins(reloaded)
+    return told
+
+
+@routes.get("/admin/config")
+async def config(request: Request) -> dict[str, Any]:
+    """Which experts.yaml runs and since when, what it changed; and of one that was found since, why it is not served."""
+    status: Status = request.app.state.keeper.status
+    return status.described()
 
 
 @routes.get("/admin/experts")

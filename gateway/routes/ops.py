@@ -30,7 +30,9 @@ async def health(request: Request) -> dict[str, Any]:
 @routes.head("/ready", include_in_schema=False)
 @routes.get("/ready")
 async def ready(request: Request, response: Response) -> dict[str, Any]:
-    """200 when a router is loaded, one expert or more can answer or be woken, and the gateway is not about to end; else 503."""
+    """200 when a router is loaded, one expert or more can answer or be woken, and the gateway is not about to end; else 503.
+
+    A refused experts.yaml is told in `config`, and does not make it unready: what ran before goes on."""
     state: GatewayState = request.app.state.gateway
     pool = state.pool
     experts = {e: "ready" if pool.ready(e) else "asleep" if pool.able(e) else "down" for e in state.file.experts}
@@ -41,6 +43,7 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
     return {
         "status": status,
         "router": state.decider.router.artifact.name,
+        "config": request.app.state.keeper.status.brief(),
         "experts": experts,
     }
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 from router.artifact import PACKAGED, Manifest, StageManifest, is_of_another_format, read_manifest, whole_encoder
-from router.dataset import corpus_hash, training_rows
+from router.dataset import Row, corpus_hash, training_rows
 from router.errors import ArtifactError
 from router.experts import ExpertsFile
 from router.routing import Router
 from router.training.installed import installed_name
 
 Progress = Callable[[str, int, int], None]
+ROUTER = "router"  # the folder, in that of the state, of what was trained here
+
+
+def lessons(file: ExpertsFile) -> Hashable:
+    """All of `file` that a trained router depends on: files with the same are served by the same one."""
+    options = file.router
+    parts = options.static, options.encoder, options.head, options.calibrator
+    return parts, file.domain_names, tuple(sorted((name, domain.examples) for name, domain in file.domains.items()))
 
 
 def load_or_train(file: ExpertsFile, state: Path, progress: Progress) -> Router:
@@ -23,10 +31,24 @@ def load_or_train(file: ExpertsFile, state: Path, progress: Progress) -> Router:
     Raises ArtifactError where the router that fits is damaged, and what train raises.
     """
     rows = training_rows(file)
+    if (folder := fitting(file, rows, state)) is not None:
+        return Router.load(file, folder)
+    own = state / ROUTER
+    from router.training.train import Recipe, train
+
+    train(rows, Recipe.of(file.router), own, progress)
+    try:
+        return Router.load(file, own)
+    except ArtifactError as error:
+        raise ArtifactError(f"the router was trained but cannot be loaded: {error}") from error
+
+
+def fitting(file: ExpertsFile, rows: Sequence[Row], state: Path) -> Path | None:
+    """The folder of a router that was trained on `rows` as `file` wants it, None where there is none. Raises ArtifactError."""
     options = file.router
     encoders = tuple(name for name in (options.static, options.encoder) if name)
     wanted = (encoders, {options.head}, {options.calibrator}, file.domain_names, corpus_hash(rows))
-    own = state / "router"
+    own = state / ROUTER
     for folder in (own, PACKAGED):
         if not (folder / "manifest.json").exists():
             continue
@@ -35,16 +57,9 @@ def load_or_train(file: ExpertsFile, state: Path, progress: Progress) -> Router:
         manifest = read_manifest(folder)
         stages = manifest.stages
         parts = (tuple(s.encoder for s in stages), {s.head for s in stages}, {s.calibrator for s in stages})
-        if (*parts, manifest.domains, manifest.corpus_hash) != wanted or (folder == own and _outdated(manifest)):
-            continue
-        return Router.load(file, folder)
-    from router.training.train import Recipe, train
-
-    train(rows, Recipe.of(options), own, progress)
-    try:
-        return Router.load(file, own)
-    except ArtifactError as error:
-        raise ArtifactError(f"the router was trained but cannot be loaded: {error}") from error
+        if (*parts, manifest.domains, manifest.corpus_hash) == wanted and not (folder == own and _outdated(manifest)):
+            return folder
+    return None
 
 
 def _outdated(manifest: Manifest) -> bool:

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.messages import Hung, Lent, News, Ready, Reloaded, Setup, Told, lent, line, read
+from gateway.jsonlines import line, read
+from gateway.messages import Answer, Asked, Hung, Kept, Lent, News, Ready, Serve, Served, Setup, Told, Workers, lent
+from gateway.reloading.status import Progress, Reloaded, Status
 from gateway.settings import Settings
 from gateway.workers.lent import LentWorker
+from router.sources import Sources
 
 TEXT = st.text(max_size=20)
 LENT = st.dictionaries(TEXT, st.builds(Lent, TEXT | st.none(), TEXT | st.none()), max_size=3)
@@ -24,13 +27,28 @@ SETTINGS = st.builds(
     drain_delay=st.floats(0, 1e6),
     max_connections=st.none() | st.integers(1, 9),
 )
-MESSAGES = st.one_of(
-    st.builds(Setup, st.integers(0, 99), SETTINGS, TEXT, st.lists(st.integers(0, 99), max_size=3), LENT),
-    st.builds(News, LENT),
-    st.builds(Ready, st.lists(TEXT, max_size=2)),
-    st.builds(Hung, TEXT, TEXT),
-    st.builds(Reloaded, TEXT),
+NAMES = st.lists(TEXT, max_size=2).map(tuple)
+SOURCES = st.builds(Sources, PATHS, st.dictionaries(TEXT, TEXT, min_size=1, max_size=3), NAMES)
+PROGRESS = st.none() | st.builds(Progress, TEXT, st.integers(0, 9), st.integers(0, 9))
+STATUS = st.builds(
+    Status, config=TEXT, router=TEXT, since=st.floats(0, 1e9), files=NAMES, problems=NAMES, progress=PROGRESS
 )
+RELOADED = st.builds(Reloaded, st.sampled_from(["reloaded", "unchanged"]), TEXT, NAMES, NAMES, NAMES)
+PROBLEMS = st.lists(TEXT, max_size=2)
+SETUPS = st.builds(Setup, st.integers(0, 99), SETTINGS, SOURCES, st.lists(st.integers(0, 99), max_size=3), LENT)
+NEWS = st.one_of(
+    st.builds(Workers, LENT),
+    st.builds(Serve, SOURCES, TEXT, PATHS),
+    st.builds(Kept, STATUS, st.sampled_from([None, "ok", "failed"])),
+    st.builds(Answer, st.integers(0, 9), st.none() | RELOADED, st.just("invalid_config"), PROBLEMS),
+)
+TOLD = st.one_of(
+    st.builds(Ready, TEXT, PATHS, PROBLEMS),
+    st.builds(Hung, TEXT, TEXT),
+    st.builds(Asked, st.integers(0, 9), st.booleans()),
+    st.builds(Served, TEXT, PROBLEMS),
+)
+MESSAGES = st.one_of(SETUPS, NEWS, TOLD)
 
 
 @given(MESSAGES)
@@ -38,7 +56,8 @@ def test_every_message_is_one_line_and_arrives_as_it_was(message: Setup | News |
     written = line(message)
     assert written.endswith(b"\n")
     assert written.count(b"\n") == 1
-    assert read(written, Told if isinstance(message, Told) else type(message)) == message
+    kind = Told if isinstance(message, Told) else News if isinstance(message, News) else Setup
+    assert read(written, kind) == message
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"null", b'{"type": "hung"}', b'{"type": "mad"}'])

@@ -21,9 +21,7 @@ from gateway.metrics import CODES, KINDS, LIMITED
 from gateway.processmetrics import REFUSALS
 from gateway.replica import State
 from gateway.routes.carried import KINDS as ENDPOINTS
-from router.artifact import Artifact
 from router.decision import Reason, Stage, Switch
-from router.routing import Router
 from tests.fakes.dialects import CHAT
 from tests.fakes.raw import RawServer, raw_server, sends, whole
 from tests.fakes.upstream import PATIENCE, FakeServer, endless, well
@@ -203,9 +201,8 @@ def test_connections_are_counted_while_they_are_open_and_those_that_are_refused(
 
 
 def test_the_series_of_an_expert_that_is_gone_go_when_its_last_request_ends_and_no_sooner(
-    start: Start, servers: list[FakeServer], artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, servers: list[FakeServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.reload.load_or_train", lambda file, *_: Router(file, artifact))  # which takes seconds
     monkeypatch.setattr("gateway.generation.SETTLE_SECONDS", 0.05)
     monkeypatch.setattr("gateway.generation.LOOK_SECONDS", 0.05)
     config = tmp_path / "experts.yaml"

@@ -52,7 +52,7 @@ def test_a_bad_file_changes_nothing_and_says_what_is_wrong(
     config = tmp_path / "experts.yaml"
     good = experts_yaml(servers[0])
     gateway = start(good, config=config)
-    for bad, says in ((good.replace("domains:", "domians:"), "domians"), ("", "version"), ("\xff\x00", "read")):
+    for bad, says in ((good.replace("domains:", "domians:"), "domians"), ("", "version"), ("\xff\x00", "UTF-8")):
         config.write_bytes(bad.encode("latin-1"))
         response = reloaded(gateway.url)
         assert response.status_code == 400
