@@ -15,4 +15,4 @@ def pages() -> list[Path]:
 
 def name_of(page: Path) -> str:
     """How a page is called in what tests say."""
-    return page.relative_to(ROOT).as_posix()
+    return page.relative_to(ROOT).as_posix() if page.is_relative_to(ROOT) else page.name
