@@ -38,8 +38,7 @@ def test(
     experts = read_config(config)
     try:
         tests = _tests(file, config, tags)
-        if problems := tests.problems(experts):
-            raise ConfigError(problems)
+        tests.check(experts)
     except ConfigError as error:
         if not as_json:
             raise

@@ -15,12 +15,13 @@ from router.errors import ConfigError, MessagesError, Problem
 from router.experts import ExpertsFile
 from router.messages import Message, Survey, read_messages
 from router.policy import POLICIES, policy_name
-from router.sources import read_text
+from router.textfiles import UnreadableError, read_text
 from router.upstream import Part
 from router.validation import nearest, validated
 from router.yamlfile import YamlFile
 
 FILE_NAME = "routes.test.yaml"
+MAX_BYTES = 512 * 1024
 MAX_TESTS = 1_000  # of a prompt each, some seconds
 EXPECTATIONS = ("expert", "domain", "not", "confidence")
 
@@ -113,6 +114,7 @@ class RouteTests:
 
     tests: tuple[RouteTest, ...]
     file: YamlFile
+    text: str
 
     @property
     def tags(self) -> list[str]:
@@ -120,11 +122,14 @@ class RouteTests:
 
     def tagged(self, tags: Collection[str]) -> RouteTests:
         """Those that have one of `tags`."""
-        return RouteTests(tuple(test for test in self.tests if not set(tags).isdisjoint(test.tags)), self.file)
+        return RouteTests(
+            tuple(test for test in self.tests if not set(tags).isdisjoint(test.tags)), self.file, self.text
+        )
 
-    def problems(self, experts: ExpertsFile) -> list[Problem]:
-        """Every name that `experts` does not have, at its place."""
-        return [problem for test in self.tests for problem in self.strangers(test, experts)]
+    def check(self, experts: ExpertsFile) -> None:
+        """Raises ConfigError with every name that `experts` does not have, at its place."""
+        if problems := [problem for test in self.tests for problem in self.strangers(test, experts)]:
+            raise ConfigError(problems, {self.file.name: self.text})
 
     def strangers(self, test: RouteTest, experts: ExpertsFile) -> Iterator[Problem]:
         """Those of one test."""
@@ -148,22 +153,29 @@ def beside(config: Path) -> Path | None:
 
 
 def read_route_tests(path: Path) -> RouteTests:
-    """Raises ConfigError with every problem found. That names are those of an experts file, `problems` says."""
-    return parse_route_tests(read_text(path, path.name), path.name)
+    """Raises ConfigError with every problem found. Whether names are those of an experts file, `check` says."""
+    try:
+        text = read_text(path, MAX_BYTES)
+    except UnreadableError as error:
+        line, column = error.place or (1, 1)
+        raise ConfigError([Problem(path.name, line, column, "", str(error))]) from None
+    return parse_route_tests(text, path.name)
 
 
 def parse_route_tests(text: str, name: str = FILE_NAME) -> RouteTests:
     """The tests that `text` says; `name` stands in the errors. Raises ConfigError."""
     file = YamlFile.parse(text, name)
-    if not isinstance(file.data, dict):
-        raise ConfigError([file.problem((), "expected version: 1 and tests:")])
     problems = file.duplicates()
-    found = validated(file, _File, file.data, (), problems)
+    found: _File | None = None
+    if isinstance(file.data, dict):
+        found = validated(file, _File, file.data, (), problems)
+    else:
+        problems.append(file.problem((), "expected version: 1 and tests:"))
     entries = found.tests if found else []
     problems += _twice(file, [entry.name for entry in entries])
     if problems:
-        raise ConfigError(problems)
-    return RouteTests(tuple(_test(file, i, entry) for i, entry in enumerate(entries)), file)
+        raise ConfigError(problems, {name: text})
+    return RouteTests(tuple(_test(file, i, entry) for i, entry in enumerate(entries)), file, text)
 
 
 def _test(file: YamlFile, index: int, entry: _Entry) -> RouteTest:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import ConfigError
-from router.routetests.file import MAX_TESTS, beside, parse_route_tests, read_route_tests
+from router.routetests.file import MAX_BYTES, MAX_TESTS, beside, parse_route_tests, read_route_tests
 from tests.fakes.memory import experts_file
 
 EXPERTS = experts_file({"coder": {"domains": {"code": 0.9}}, "general": {}})
@@ -54,7 +54,7 @@ def test_a_test_says_a_prompt_or_a_conversation_and_where_it_has_to_go() -> None
     assert tests.tags == ["slow", "smoke"]
     assert [test.line for test in tests.tagged(["smoke"]).tests] == [4, 12]
     assert [test.line for test in tests.tagged(["slow", "other"]).tests] == [4]
-    assert tests.problems(EXPERTS) == []
+    tests.check(EXPERTS)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_test_says_a_prompt_or_a_conversation_and_where_it_has_to_go() -> None
             HEAD + " - {name: a, prompt: a, expert: b}\n - {name: a, prompt: b, expert: b}",
             "4:11: tests.1.name: is the name of a test above already",
         ),
-        (HEAD + "\t- a", "3:1: not valid YAML: found character '\\t' that cannot start any token"),
+        (HEAD + "\t- a", "3:1: not valid YAML: a tab stands here"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place_and_what_was_meant(text: str, said: str) -> None:
@@ -125,7 +125,9 @@ def test_names_that_the_experts_file_does_not_have_are_problems_at_their_place()
         HEAD + " - {prompt: a, expert: codr}\n"
         " - {prompt: b, expert: [coder, genera], domain: low, not: [general, bio, lega]}\n"
     )
-    assert [str(problem) for problem in tests.problems(EXPERTS)] == [
+    with pytest.raises(ConfigError) as caught:
+        tests.check(EXPERTS)
+    assert str(caught.value).splitlines() == [
         "routes.test.yaml:3:24: tests.0.expert: no expert 'codr'; did you mean 'coder'?",
         "routes.test.yaml:4:32: tests.1.expert.1: no expert 'genera'; did you mean 'general'?",
         "routes.test.yaml:4:49: tests.1.domain: no domain 'low'; known are code, math, bio, general",
@@ -161,6 +163,17 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     path.rmdir()
     path.write_text(HEAD + " - {prompt: Grüße, expert: b}", "utf-8")
     assert read_route_tests(path).tests[0].query.text == "Grüße"
+    path.write_bytes((HEAD + " - {prompt: Grüße, expert: b}").encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"^routes.test.yaml:3:15: .*UTF-8"):
+        read_route_tests(path)
+    path.write_text(HEAD + " - {prompt: a, expert: b}\n" + "#" * MAX_BYTES, "utf-8")
+    with pytest.raises(ConfigError, match="larger than 512 KiB"):
+        read_route_tests(path)
+
+
+def test_references_to_the_environment_are_the_prompts_own_words() -> None:
+    (test,) = parse_route_tests(HEAD + " - {prompt: What does ${HOME:-x} mean in bash?, expert: a}").tests
+    assert test.query.text == "What does ${HOME:-x} mean in bash?"
 
 
 VALUE = st.recursive(
