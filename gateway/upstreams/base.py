@@ -58,7 +58,9 @@ class Reply(Protocol):
         """Close the connection at once unless the answer was read to its end. May be called twice."""
 
 
-class Upstream(Protocol):
+class PackagedUpstream(Protocol):
+    """What a package's upstream has to be (custom.py). Everything is called in the event loop, which it must not block."""
+
     async def start(self) -> None: ...
 
     async def post(
@@ -78,7 +80,9 @@ class Upstream(Protocol):
     async def healthy(self, address: Address) -> bool:
         """A cheap probe."""
 
+    async def close(self) -> None: ...
+
+
+class Upstream(PackagedUpstream, Protocol):
     async def fetch(self, address: Address, path: str) -> bytes | None:
         """What GET `path`, beside the server's /v1, answers; None where it fails in any way or is too much to be looked at."""
-
-    async def close(self) -> None: ...

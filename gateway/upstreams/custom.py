@@ -3,8 +3,8 @@
     [project.entry-points."moe_gateway.upstreams"]
     NAME = "its_package.its_module:ItsUpstream"
 
-What the entry point leads to is called with nothing, in the event loop, and returns an Upstream (base.py). docs/extend/upstream.md
-has a whole package.
+What the entry point leads to is called with nothing, in the event loop, and returns a PackagedUpstream (base.py). A whole package
+is in docs/extend/upstream.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.exchange import Outcome
-from gateway.upstreams.base import Address, Reply, Upstream, UpstreamError
+from gateway.upstreams.base import Address, PackagedUpstream, Reply, UpstreamError
 from router.experts import Timeouts
 from router.extensions import Registry
 from router.upstream import UPSTREAM_GROUP
@@ -30,7 +30,7 @@ CLOSE_SECONDS = 5.0
 CUSTOM_ENDPOINTS = frozenset({"chat"})  # where experts.yaml declares none
 FAILED = "the package that asks it failed"
 
-UPSTREAMS: Registry[Callable[[], Upstream]] = Registry(UPSTREAM_GROUP, {})
+UPSTREAMS: Registry[Callable[[], PackagedUpstream]] = Registry(UPSTREAM_GROUP, {})
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class CustomUpstream:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._upstream: Upstream | None = None
+        self._upstream: PackagedUpstream | None = None
         self.failed = ""  # why there is none, where it could not be started
 
     async def start(self) -> None:

@@ -1,10 +1,9 @@
-"""Parts of the router that another installed package adds: those of docs/extending.md."""
+"""Parts of the router that another installed package adds: those of docs/extend/."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tomllib
@@ -19,7 +18,8 @@ from router.training.installed import installed_encoder, installed_name
 from tests.fakes.packages import package
 
 ROOT = Path(__file__).parents[3]
-GUIDE = (ROOT / "docs" / "extending.md").read_text("utf-8")
+PACKAGES = ROOT / "tests" / "docs" / "packages"
+OF = {"encoders": "acme_encoder", "heads": "acme_head", "calibrators": "acme_head"}
 SERVED = """
 import json, sys
 from pathlib import Path
@@ -44,16 +44,14 @@ print(json.dumps(told))
 """
 
 
-def block(language: str) -> str:
-    """The guide's only block of code in that language."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
-    return str(found)
-
-
-def install_guide(site: Path, registry: str, code: str = "") -> None:
-    """The guide's package with its part of one registry alone; `code` in place of the guide's."""
-    points = tomllib.loads(block("toml"))["project"]["entry-points"][f"moe_gateway.{registry}"]
-    package(site, "acme-parts", f"moe_gateway.{registry}", points, {"acme_parts.py": code or block("python")})
+def install_part(site: Path, registry: str, old: str = "", new: str = "") -> None:
+    """The package with its part of one registry alone; `new` in the place of `old` in its code."""
+    folder = PACKAGES / OF[registry]
+    code = (folder / f"{folder.name}.py").read_text("utf-8")
+    about = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
+    points = about["project"]["entry-points"][f"moe_gateway.{registry}"]
+    assert old in code
+    package(site, "acme-parts", f"moe_gateway.{registry}", points, {f"{folder.name}.py": code.replace(old, new)})
 
 
 def served(site: Path, state: Path, options: str, part: str) -> list[dict[str, Any]]:
@@ -82,7 +80,7 @@ def served(site: Path, state: Path, options: str, part: str) -> list[dict[str, A
 def test_a_part_that_a_package_adds_is_trained_with_kept_and_served(
     tmp_path: Path, registry: str, option: str, parts: list[str], kind: str
 ) -> None:
-    install_guide(tmp_path / "site", registry)
+    install_part(tmp_path / "site", registry)
     first, second = served(
         tmp_path / "site", tmp_path / "state", f"{{{option}, static: ''}}", registry.removesuffix("s")
     )
@@ -93,7 +91,7 @@ def test_a_part_that_a_package_adds_is_trained_with_kept_and_served(
 
 def test_a_router_is_made_anew_when_the_package_of_its_encoder_has_another_version(tmp_path: Path) -> None:
     site, state = tmp_path / "site", tmp_path / "state"
-    install_guide(site, "encoders")
+    install_part(site, "encoders")
     old, _ = served(site, state, "{encoder: acme-words, static: ''}", "encoder")
     metadata = next(site.glob("*.dist-info")) / "METADATA"
     metadata.write_text(metadata.read_text("utf-8").replace("Version: 1.0", "Version: 1.1"), "utf-8")
@@ -111,13 +109,13 @@ def test_a_router_is_made_anew_when_the_package_of_its_encoder_has_another_versi
         ("calibrators", "encoder: moe-static, calibrator: acme-scale", '"acme-scale"', '"x"', "the calibrator 'acme-scale' calls"),
         ("encoders", "encoder: acme-words", "dimensions = 256", "dimensions = 256\n    FILES = ('a.bin', 'encoder.json')",
          "the encoder acme-words asks for a.bin; a package carries the files"),
-        ("encoders", "encoder: acme-words", "return vectors /", "return vectors[:, 1:] /", "made vectors of shape (59, 255)"),
+        ("encoders", "encoder: acme-words", "= vectors /", "= vectors[:, 1:] /", "made vectors of shape (59, 255)"),
     ],
 )  # fmt: skip
 def test_a_part_that_is_not_what_it_has_to_be_is_refused_by_name(
     tmp_path: Path, registry: str, option: str, old: str, new: str, says: str
 ) -> None:
-    install_guide(tmp_path / "site", registry, block("python").replace(old, new))
+    install_part(tmp_path / "site", registry, old, new)
     with pytest.raises(AssertionError) as caught:
         served(tmp_path / "site", tmp_path / "state", f"{{{option}, static: ''}}", registry.removesuffix("s"))
     error = str(caught.value).strip().splitlines()[-1]
