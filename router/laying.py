@@ -128,7 +128,9 @@ class _Filling:
             return self._secret(value, path)
         if refers(value):
             value = self._reference(value, path)
-        return self._examples(value, path) if _is_examples(path) and isinstance(value, str) else value
+        if _is_examples(path[:3]) and isinstance(value, str) and is_file(value):
+            return self._examples(value, path)
+        return value
 
     def _reference(self, written: str, path: Steps) -> Any:
         try:
@@ -146,8 +148,9 @@ class _Filling:
         return f"{FILE}{self._folder / name}"
 
     def _examples(self, written: str, path: Steps) -> Any:
-        if not is_file(written):
-            return written
+        if not _is_examples(path):  # one of a list; a prompt has spaces, and may begin with anything
+            says = "is a file of prompts: write examples: file:PATH, and no list"
+            return written if " " in written else self._fail(path, says, written)
         reference = written.removeprefix(FILE)
         name = named(reference, self._written_in(path), self._folder)
         try:

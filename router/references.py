@@ -14,8 +14,9 @@ from router.textfiles import UnreadableError, read_text
 FILE = "file:"
 NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 SECRET_BYTES = 64 * 1024
-_PART = re.compile(rf"\$\$\{{|\$\{{(?P<name>{NAME})(?::-(?P<default>[^}}]*))?\}}|\$\{{")
-_WHOLE = re.compile(rf"\$\{{(?P<name>{NAME})(?::-(?P<default>[^}}]*))?\}}")
+_REFERENCE = rf"\$\{{(?P<name>{NAME})(?::-(?P<default>[^{{}}]*))?\}}"
+_PART = re.compile(rf"\$\$\{{|{_REFERENCE}|\$\{{")
+_WHOLE = re.compile(_REFERENCE)
 
 
 def refers(text: str) -> bool:
@@ -32,7 +33,7 @@ def filled(text: str) -> str:
 def secret(text: str) -> str | None:
     """What the whole of `text` refers to; None where it says that there may be none. Raises ValueError."""
     if is_file(text):
-        return _fit_for_a_header(_file(text), "the file")
+        return _fit_for_a_header(_file(text), f"the file {text.removeprefix(FILE)}")
     match = _WHOLE.fullmatch(text)
     if not match:
         raise ValueError("a secret is never written here; name an environment variable, ${NAME}, or a file, file:PATH")
@@ -58,12 +59,11 @@ def _value(match: re.Match[str]) -> str:
     if match[0] == "$${":
         return "${"
     if name is None:
-        raise ValueError("${ begins a reference: ${NAME} or ${NAME:-default}; for the characters themselves write $${")
-    if default is not None and "${" in default:
-        raise ValueError(f"the default of ${{{name}:-…}} is a plain text and cannot be a reference itself")
+        how = "${NAME} or ${NAME:-default}, with no brace in the default"
+        raise ValueError(f"${{ begins a reference: {how}; for the two characters themselves write $${{")
     value = _environment(name) or default
     if value is None:
-        raise ValueError(f"the environment variable {name} is not set")
+        raise ValueError(f"the environment variable {name} is {'empty' if name in os.environ else 'not set'}")
     return value
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from router.errors import ConfigError
-from router.experts import LISTED_QUALITY, ExpertsFile, parse_experts
+from router.experts import LISTED_QUALITY, ExpertsFile, parse_sources
+from router.sources import read_sources
 from router.yamlfile import YamlFile
 
 
@@ -20,18 +22,19 @@ class _Edit(NamedTuple):
     text: str
 
 
-def with_quality(text: str, measured: Mapping[str, Mapping[str, float]], name: str = "experts.yaml") -> str:
-    """The file with other qualities: `measured` has by expert those of its domains, 0 to 1.
+def with_quality(text: str, measured: Mapping[str, Mapping[str, float]], path: Path = Path("experts.yaml")) -> str:
+    """The file with other qualities: `measured` has by expert those of its domains, 0 to 1. What `text` extends is looked for
+    beside `path`.
 
-    Raises ConfigError where the file is wrong, and where experts share what is to be changed.
+    Raises ConfigError where the file is wrong, where experts share what is to be changed, and where it stands in another file.
     """
-    before = parse_experts(text, name)
-    file = YamlFile.parse(text, name)
+    before = parse_sources(read_sources(path, text))
+    file = YamlFile.parse(text, path.name)
     edits = [edit for expert, qualities in measured.items() for edit in _edits(file, expert, qualities, text)]
     changed = text
     for edit in sorted(edits, reverse=True):
         changed = changed[: edit.start] + edit.text + changed[edit.end :]
-    _check(before, parse_experts(changed, name), measured, file)
+    _check(before, parse_sources(read_sources(path, changed)), measured, file)
     return changed
 
 

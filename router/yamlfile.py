@@ -25,12 +25,13 @@ Found = tuple[Node | None, Node]  # a key, where there is one, and its value
 
 MAX_DEPTH = 40
 MAX_NODES = 100_000  # with every alias followed
-MAX_TOKENS = 100_000  # of YAML: some seconds at the worst
+MAX_TOKENS = 40_000  # of YAML, with every comment: some seconds at the worst
 MAX_DIGITS = 400
 # YAML cannot read {api_key: ${NAME}}: the brace of a reference would open a mapping. While it parses, characters of the
 # private use area stand for those of references that mean something to YAML, so that people may write references bare and
 # every column stays. A default with quotes in it is left as it is: there YAML's own rules have to tell where it ends.
-_REFERENCE = re.compile(rf"\$\{{{NAME}(?::-[^}}\"'\\\r\n]*)?\}}")
+# That none has a brace in it keeps the search linear.
+_REFERENCE = re.compile(rf"\$\{{{NAME}(?::-[^{{}}\"'\\\r\n]*)?\}}")
 _MEANT = "{}[],:#"
 _HIDDEN = "".join(chr(0xE000 + i) for i in range(len(_MEANT)))
 _HIDE, _SHOW = str.maketrans(_MEANT, _HIDDEN), str.maketrans(_HIDDEN, _MEANT)

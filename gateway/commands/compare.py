@@ -252,6 +252,6 @@ def _write_quality(config: Path, document: Mapping[str, Any], targets: Mapping[s
             out.print(f"{expert}: {domain} {before} → {quality['mean']:.2f}", markup=False, highlight=False)
     if not measured:
         fail(f"{config} is as it was: nothing was measured well enough")
-    replace_file(config, with_quality(text, measured, config.name))
+    replace_file(config, with_quality(text, measured, config))
     done = f"{config} has them; a running gateway takes them over on SIGHUP or POST /admin/reload"
     out.print(done, markup=False, highlight=False, soft_wrap=True)

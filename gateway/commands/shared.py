@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gateway.console import err, fail, shown_progress
+from router.errors import ConfigError
 from router.experts import ExpertsFile, load_experts
 
 Config = Annotated[Path, typer.Option("--config", "-c", envvar="MOE_GATEWAY_CONFIG", help="The experts file.")]
@@ -20,9 +22,12 @@ DEFAULT_CONFIG = Path("experts.yaml")
 
 def read_config(path: Path) -> ExpertsFile:
     """Raises ConfigError; leaves with status 1 where there is no such file."""
-    if not path.exists():
-        fail(f"there is no {path}; name yours with --config FILE (the project's own experts.yaml is one to start from)")
-    return load_experts(path)
+    try:
+        return load_experts(path)
+    except ConfigError:
+        if os.path.lexists(path):
+            raise
+        fail(f"there is no {path}; name yours with --config FILE, or have one written with: moe-gateway init")
 
 
 def provisioned(config: Path, state: Path | None) -> Any:

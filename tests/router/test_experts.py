@@ -290,7 +290,7 @@ WRONG = [
         "${EMPTY_KEY}",
         "EMPTY_KEY",
         "experts.coder.upstream.api_key",
-        "variable EMPTY_KEY is not set",
+        "variable EMPTY_KEY is empty",
     ),
     # figures
     ("input: 0.05", "input: -0.05", "price", "experts.coder.price.input", "greater than or equal to 0"),
@@ -643,7 +643,7 @@ def test_loading_names_the_file_in_its_errors(tmp_path: Path) -> None:
 
 
 def test_loading_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="^absent.yaml:1:1: is not there$"):
+    with pytest.raises(ConfigError, match=r"^absent\.yaml:1:1: is not there$"):
         load_experts(tmp_path / "absent.yaml")
 
 
@@ -907,3 +907,76 @@ def test_what_is_wrong_with_a_launch_or_an_adapter_is_told_by_its_key(old: str, 
     problem = the_refusal(LAUNCHED.replace(old, new))
     assert problem.key == key
     assert says in problem.message
+
+
+def test_values_out_of_the_environment_are_checked_like_any_other_and_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAP", "64")
+    monkeypatch.setenv("HOST", "10.0.0.5:8000")
+    monkeypatch.setenv("WAIT", "hunter2-hunter2")
+    text = good("max_in_flight: 64", "max_in_flight: ${CAP}").replace("10.0.0.5:8000", "${HOST}")
+    text = text.replace("total: 10m", "total: ${ABSENT_KEY:-10m}")
+    file = parse_experts(text)
+    coder, plain = file.experts["coder"], parse_experts(good()).experts["coder"]
+    assert coder == plain
+    assert "${HOST}" in text
+    problem = the_refusal(text.replace("connect: 500ms", "connect: ${WAIT}"))
+    assert problem.message.startswith("'${WAIT}' is not a duration")
+    for name in ("CAP", "HOST"):
+        monkeypatch.setenv(name, "hunter2 hunter2")
+        assert "hunter2" not in str(the_refusal(text))
+        monkeypatch.setenv(name, {"CAP": "64", "HOST": "10.0.0.5:8000"}[name])
+
+
+def test_a_reference_that_leads_nowhere_is_one_problem_and_hides_no_other() -> None:
+    text = good("connect: 500ms", "connect: ${ABSENT_KEY}").replace("  confidence_floor: 0.6", "  confidence_floor: 7")
+    assert [(p.line, p.message) for p in refusals(text)] == [
+        (3, "input should be less than or equal to 1"),
+        (line_of(text, "ABSENT"), "the environment variable ABSENT_KEY is not set"),
+    ]
+
+
+def test_secrets_come_out_of_files_beside_the_one_that_names_them(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "coder").write_text("of-a-file\n", "utf-8")
+    (tmp_path / "base.yaml").write_text(good("${DOCUMENTS_KEY}", "file:keys/coder"), "utf-8")
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / "top.yaml"
+    path.write_text("extends: ../base.yaml\n", "utf-8")
+    file = load_experts(path)
+    assert file.experts["coder"].upstream.api_key == "of-a-file"
+    assert file.sources is not None
+    assert [place.resolve() for place in file.sources.places] == [
+        path,
+        tmp_path / "base.yaml",
+        tmp_path / "keys" / "coder",
+    ]
+    assert "of-a-file" not in repr(file)
+    (tmp_path / "keys" / "coder").unlink()
+    with pytest.raises(ConfigError, match=r"^\.\./base\.yaml:18:16: .*\.api_key: the file .*keys/coder is not there$"):
+        load_experts(path)
+
+
+def test_an_upper_file_changes_what_it_says_and_its_mistakes_are_told_in_it(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(good(), "utf-8")
+    path = tmp_path / "staging.yaml"
+    path.write_text(
+        "extends: base.yaml\naliases: {gpt-4o-mini: null}\nexperts:\n  coder:\n    upstream: {vllm: http://localhost:1/v1}\n",
+        "utf-8",
+    )
+    file = load_experts(path)
+    assert file.aliases == {}
+    upstream = file.experts["coder"].upstream
+    assert [replica.url for replica in upstream.vllm] == ["http://localhost:1/v1"]
+    assert upstream.api_key == SECRET
+    assert file.experts["general"] == parse_experts(good()).experts["general"]
+    path.write_text(
+        "extends: base.yaml\nexperts:\n  coder: {fallbacks: [generl], model: null}\n  general: null\n", "utf-8"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_experts(path)
+    assert [str(problem) for problem in caught.value.problems] == [
+        "staging.yaml:3:23: experts.coder.fallbacks.0: no expert 'generl'; known are coder",
+        "staging.yaml:3:39: experts.coder.model: is missing",
+        "base.yaml:4:13: router.fallback: no expert 'general'; known are coder",
+        "base.yaml:9:3: domains.legal: no expert serves this domain",
+    ]

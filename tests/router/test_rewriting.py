@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,3 +94,13 @@ def test_experts_that_share_their_domains_are_not_changed_by_half() -> None:
 def test_a_file_that_is_wrong_stays_as_it_is() -> None:
     with pytest.raises(ConfigError):
         with_quality(TEXT.replace("version: 1", "version: 2"), {"coder": {"code": 0.5}})
+
+
+def test_what_a_file_extends_is_looked_for_beside_it_and_only_the_file_itself_is_changed(tmp_path: Path) -> None:
+    base = "version: 1\nexperts:\n  lower: {model: m, domains: {general: 0.5}, upstream: {embedded: smollm2}}\n"
+    text = "extends: base.yaml\nexperts:\n  upper: {model: m, domains: {code: 0.5}, upstream: {embedded: smollm2}}\n"
+    (tmp_path / "base.yaml").write_text(base, "utf-8")
+    path = tmp_path / "top.yaml"
+    assert with_quality(text, {"upper": {"code": 0.7}}, path) == text.replace("0.5", "0.7")
+    with pytest.raises(ConfigError, match="write it by hand"):
+        with_quality(text, {"lower": {"general": 0.7}}, path)

@@ -4,6 +4,8 @@ import pickle
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from router.errors import ConfigError
 from router.experts import load_experts, parse_sources
@@ -97,3 +99,15 @@ def test_the_digest_is_of_every_text_and_where_it_stands() -> None:
     assert digest(a="1", b="2") == digest(a="1", b="2")
     others = [digest(a="1"), digest(a="1", b="2"), digest(a="1", b="3"), digest(a="1", c="2"), digest(a="12", b="")]
     assert len(set(others)) == len(others)
+
+
+@given(st.binary(max_size=120) | st.text("{}[]:,-#&*!|>'\"%@\n\t ab$~0", max_size=60).map(str.encode))
+@settings(deadline=None, max_examples=150)
+def test_any_bytes_are_an_experts_file_or_refused_with_every_problem_at_a_place(
+    tmp_path_factory: pytest.TempPathFactory, raw: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(raw)
+    with pytest.raises(ConfigError) as caught:
+        load_experts(path)
+    assert all(p.file == "any.yaml" and p.line >= 1 and p.column >= 1 for p in caught.value.problems)

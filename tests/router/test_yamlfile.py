@@ -5,9 +5,10 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml.nodes import ScalarNode
 
 from router.errors import ConfigError, Problem
-from router.yamlfile import YamlFile
+from router.yamlfile import MAX_TOKENS, YamlFile, plain_value
 
 TEXT = """\
 first: 1
@@ -121,11 +122,15 @@ def test_text_that_is_not_yaml_is_refused_at_its_line() -> None:
 
 def test_a_tabulator_is_refused_at_its_place() -> None:
     problem = refusal("first:\n\tsecond: 1\n")
-    assert (problem.line, problem.column) == (2, 1)
+    assert str(problem) == "some.yaml:2:1: not valid YAML: a tab stands here; indent with spaces"
 
 
 def test_a_second_document_is_refused() -> None:
-    assert refusal("a: 1\n---\nb: 2\n").line == 2
+    problem = refusal("a: 1\n---\nb: 2\n")
+    assert (problem.line, problem.message) == (
+        2,
+        "not valid YAML: another document begins here; a file is one document, so take the line --- out",
+    )
 
 
 @pytest.mark.parametrize("text", ["a: !!python/object/apply:os.getcwd []", "a: !unheard-of b"])
@@ -162,6 +167,27 @@ def test_a_file_that_grows_without_end_through_aliases_is_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 6)]
     assert refusal("\n".join(lines)).message.startswith("not valid YAML: ")
+
+
+# Each would take minutes or hours, were it read to its end or searched in a time that grows with the square of its length.
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 200_000, "nested too deeply"),
+        ("{a: " * 100_000, "nested too deeply"),
+        ("#\n" * MAX_TOKENS + "#", f"more than {MAX_TOKENS:,} words and signs"),
+    ],
+    ids=["sequences", "mappings", "comments"],
+)
+def test_a_text_that_would_take_long_is_refused_soon(text: str, says: str) -> None:
+    assert says in refusal(text).message
+
+
+@pytest.mark.parametrize(
+    "text", ["${A:-" * 30_000, "x" * 200_000, "'" + "x" * 200_000 + "'"], ids=["open", "plain", "quoted"]
+)
+def test_a_huge_text_is_a_text_like_any_other(text: str) -> None:
+    assert parsed(f"a: {text}").data == {"a": text.strip("'")}
 
 
 def test_an_alias_stands_for_what_it_names() -> None:
@@ -202,6 +228,10 @@ def test_what_can_be_no_key_and_what_cannot_be_merged_is_refused_at_its_line(tex
         ("{outer: {key: ${NAME}, other: 1}}", {"outer": {"key": "${NAME}", "other": 1}}),
         ("key: from ${A} to ${B_2}", {"key": "from ${A} to ${B_2}"}),
         ("${NAME}: 1", {"${NAME}": 1}),
+        ("{a: ${NAME:-x, [y]: #z}, b: 1}", {"a": "${NAME:-x, [y]: #z}", "b": 1}),
+        ("a: ${NAME:-x: y} # more", {"a": "${NAME:-x: y}"}),
+        ('{a: "${NAME:-it\\"s, so}", b: $${NAME}}', {"a": '${NAME:-it"s, so}', "b": "$${NAME}"}),
+        ("a: ${NAME:-it's}", {"a": "${NAME:-it's}"}),
     ],
 )
 def test_a_reference_may_stand_bare_wherever_a_value_may(text: str, data: object) -> None:
@@ -210,11 +240,30 @@ def test_a_reference_may_stand_bare_wherever_a_value_may(text: str, data: object
 
 def test_a_reference_moves_no_column() -> None:
     assert place(parsed("{key: ${NAME}, other: 1}"), "other") == (1, 23)
+    assert place(parsed("{key: ${NAME:-a, b}, other: 1}"), "other") == (1, 29)
 
 
-@pytest.mark.parametrize("text", ["\ue000", "\ue001", "$\ue000A\ue001", "$\ue000"])
+def test_a_node_has_the_text_that_the_file_has() -> None:
+    file = parsed("{key: ${NAME:-a, b}}")
+    node = file.node(("key",))
+    assert isinstance(node, ScalarNode)
+    assert file.text(node) == "${NAME:-a, b}"
+    assert str(refusal("a: b: ${NAME:-c, d}\n").message).isascii()
+
+
+@pytest.mark.parametrize("text", ["\ue000", "\ue001", "\ue006${A:-,}", "$\ue000A\ue001", "$\ue000"])
 def test_characters_of_the_private_use_area_stay_as_they_are(text: str) -> None:
     assert parsed(json.dumps({"key": text}, ensure_ascii=False)).data == {"key": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("64", 64), ("0.5", 0.5), ("1e3", 1000.0), ("true", True), ("yes", "yes"), ("", None), ("~", None), ("null", None)]
+    + [(text, text) for text in ("a", "a: b", "[1]", "=", "<<", "2026-01-01", "&a", "0xg", "9" * 500)],
+)
+def test_a_text_without_quotes_is_what_yaml_takes_it_for(text: str, value: object) -> None:
+    found = plain_value(text)
+    assert (found, type(found)) == (value, type(value))
 
 
 @pytest.mark.parametrize(("text", "key"), [("null: 1\ntrue: 2\n", "true"), ("a: 1\n0x10: 2\n", "0x10")])
