@@ -11,6 +11,7 @@ from gateway.commands import (
     catalog,
     check,
     compare,
+    config,
     corpus,
     dashboards,
     evaluate,
@@ -46,6 +47,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(catalog.catalog, name="catalog")
+app.add_typer(config.config, name="config")
 app.add_typer(experts.experts, name="experts")
 app.add_typer(dashboards.dashboards, name="dashboards")
 app.add_typer(workers.app, name="workers")

@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import difflib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from gateway.commands.gatewayurl import KEY, gateway_address
 from gateway.commands.shared import DEFAULT_CONFIG, Config, Json, read_config
 from gateway.console import err, fail, out, print_json, shown_progress
 from router.experts import VIRTUAL_MODELS, ExpertsFile
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from gateway.comparing.summary import Answers
     from gateway.upstreams.base import Address
 
-KEY = "MOE_GATEWAY_KEY"
 LEAST_GRADED = 10
 
 
@@ -77,7 +76,16 @@ def compare(
     sampling = Sampling(max_tokens, temperature)
     with _journal(output, fresh) as journal:
         answers = _answers(
-            journal, asked, list(targets), sampling, file, _address(url), at_once, seconds, run_tests, test_seconds
+            journal,
+            asked,
+            list(targets),
+            sampling,
+            file,
+            gateway_address(url, KEY),
+            at_once,
+            seconds,
+            run_tests,
+            test_seconds,
         )
     document = _document(asked, targets, answers, sampling)
     _write(output, document, prompts.name)
@@ -123,20 +131,6 @@ def _journal(output: Path, fresh: bool) -> Journal:
 
 def _beside(output: Path, ending: str) -> Path:
     return output.with_name(output.name + ending)
-
-
-def _address(url: str) -> Address:
-    from pydantic import TypeAdapter, ValidationError
-
-    from gateway.upstreams.base import FixedAddress
-    from router.values import HttpUrl
-
-    try:
-        checked = TypeAdapter(HttpUrl).validate_python(url)
-    except ValidationError as error:
-        fail(f"--url: {error.errors()[0]['msg'].removeprefix('Value error, ')}", 2)
-    checked = checked if checked.endswith("/v1") else f"{checked}/v1"
-    return FixedAddress(checked, os.environ.get(KEY, "").strip() or None)
 
 
 def _answers(

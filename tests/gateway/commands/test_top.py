@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -24,6 +18,7 @@ import pytest
 
 from gateway.commands.top import View
 from gateway.watching.scrape import Scrape, ScrapeError
+from tests.fakes.terminal import terminal
 from tests.fakes.upstream import PATIENCE, FakeServer, fake_server
 from tests.integration.conftest import Running, Start, artifact, experts_yaml, servers, start
 
@@ -76,62 +71,6 @@ def test_protected_metrics_are_said_to_need_a_key(start: Start, servers: list[Fa
     assert run("--url", gateway.url, "--interval", "0.2", MOE_GATEWAY_KEY="the-key-of-ops").returncode == 0
 
 
-class Terminal:
-    """A process on a terminal of its own. `seen` is what it wrote, without colours."""
-
-    def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
-        self.process, self._master = process, master
-        self.seen = ""
-
-    def press(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
-
-    def until(self, pattern: str, seconds: float = PATIENCE) -> bool:
-        """Whether it writes that from here on."""
-        start, end = len(self.seen), time.monotonic() + seconds
-        while not re.search(pattern, self.seen[start:]):
-            ready, _, _ = select.select([self._master], [], [], max(0.0, end - time.monotonic()))
-            if not ready or not (told := self._read()):
-                return False
-            self.seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", told)
-        return True
-
-    def _read(self) -> str:
-        try:
-            return os.read(self._master, 65536).decode("utf-8", "ignore")
-        except OSError:  # the other end is closed
-            return ""
-
-
-def _hears_sigint() -> None:
-    """A shell has what it runs in the background ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@contextmanager
-def terminal(*arguments: str, rows: int = 24, columns: int = 100) -> Iterator[Terminal]:
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    command = [sys.executable, "-m", "gateway.cli", "top", *arguments]
-    environment = {**os.environ, "TERM": "xterm-256color"}
-    process = subprocess.Popen(
-        command,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=environment,
-        start_new_session=True,
-        preexec_fn=_hears_sigint,
-    )
-    os.close(slave)
-    try:
-        yield Terminal(process, master)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
-
-
 @pytest.fixture
 def apart(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A gateway that can be stopped for a while."""
@@ -159,7 +98,7 @@ def apart(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 def test_it_lives_on_a_terminal(apart: tuple[subprocess.Popen[bytes], str]) -> None:
     """Keys, a gateway that hangs and comes back, and an end that leaves the terminal as it was."""
     process, url = apart
-    with terminal("--url", url, "--interval", "0.2") as screen:
+    with terminal("top", "--url", url, "--interval", "0.2") as screen:
         assert screen.until(r"one +up")
         assert screen.until("q quit")
         screen.press("s")
@@ -180,7 +119,7 @@ def test_it_lives_on_a_terminal(apart: tuple[subprocess.Popen[bytes], str]) -> N
 
 def test_ctrl_c_ends_it_quietly(start: Start, servers: list[FakeServer]) -> None:
     gateway = start(experts_yaml(servers[0]))
-    with terminal("--url", gateway.url) as screen:
+    with terminal("top", "--url", gateway.url) as screen:
         assert screen.until("q quit")
         screen.process.send_signal(signal.SIGINT)
         assert screen.process.wait(PATIENCE) == 0
