@@ -79,6 +79,9 @@ docs: dev ## build the documentation site into site/, offline; read it at site/i
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Built: site/index.html"
 
+reference: dev ## write docs/reference from the code: every key, endpoint and command
+	@$(BIN)/python -m tests.docs.reference
+
 corpus: dev ## what the training prompts are made of and what is wrong with them: make corpus AGAINST=prompts.jsonl.gz
 	@$(BIN)/moe-gateway corpus $(foreach f,$(AGAINST),--against $(f))
 

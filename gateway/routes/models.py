@@ -18,6 +18,7 @@ routes = APIRouter(tags=["OpenAI"])
 
 @routes.get("/v1/models")
 async def models(request: Request) -> dict[str, Any]:
+    """What may be asked for as `model`: virtual models, experts, and aliases of either."""
     state: GatewayState = request.app.state.gateway
     names = state.decider.models()
     items = [_item(state, name) for name in names]
@@ -26,6 +27,7 @@ async def models(request: Request) -> dict[str, Any]:
 
 @routes.get("/v1/models/{model}")
 async def model(request: Request, model: str) -> dict[str, Any]:
+    """One of them; 404 `model_not_found` names the nearest that there is."""
     state: GatewayState = request.app.state.gateway
     if model not in state.decider.models():
         raise NotFoundError(state.decider.unknown(model), param="model", code="model_not_found")

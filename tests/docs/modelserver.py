@@ -22,6 +22,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.models = models
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that left; nobody is told."""
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
