@@ -47,7 +47,19 @@ class ExpertsFile(Part):
     """A whole experts.yaml, checked. `sources` is what it was read from, `digest` names their content."""
 
     version: Annotated[Literal[1], about("The version of this format.", 1)]
-    experts: Annotated[dict[str, Expert], about("The experts, by the names that clients and logs know them by.")]
+    experts: Annotated[
+        dict[str, Expert],
+        about(
+            "The experts, by the names that clients and logs know them by.",
+            {
+                "coder": {
+                    "model": "Qwen/Qwen3-Coder-30B-A3B-Instruct",
+                    "domains": ["code"],
+                    "upstream": {"vllm": "http://10.0.0.5:8000/v1"},
+                }
+            },
+        ),
+    ]
     router: Annotated[
         RouterOptions,
         about("How prompts are classified, and who answers when that is not sure.", {"fallback": "general"}),
@@ -69,7 +81,10 @@ class ExpertsFile(Part):
     ] = Field(default={})
     domains: Annotated[
         dict[str, Domain],
-        about("Domains of one's own, and more examples for the built-in ones code, math, bio and general."),
+        about(
+            "Domains of one's own, and more examples for the built-in ones code, math, bio and general.",
+            {"legal": {"description": "statutes, contracts, case law", "examples": "file:legal.txt"}},
+        ),
     ] = Field(default={})
     digest: str = ""
     sources: Sources | None = Field(default=None, repr=False, exclude=True)

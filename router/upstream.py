@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from router.values import HttpUrl, Name, Seconds, Secret, Setting, Word, about
 
@@ -20,6 +20,17 @@ _ADAPTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
 
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag(cls, value: Any) -> Any:
+        """No key is a yes or no, and Pydantic would take true for 1."""
+        if isinstance(value, bool) or (
+            isinstance(value, list | dict)
+            and any(isinstance(inner, bool) for inner in (value.values() if isinstance(value, dict) else value))
+        ):
+            raise ValueError("true and false mean nothing here; put a text of that name in quotes")
+        return value
 
 
 class Replica(Part):

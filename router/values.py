@@ -10,9 +10,9 @@ import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from router.references import secret, setting
+from router.references import NAME, secret, setting
 
 
 def _words(text: str) -> frozenset[str]:
@@ -112,11 +112,20 @@ def about(description: str, *examples: Any) -> Any:
     return Field(description=description, examples=list(examples))
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Secret = Annotated[str, AfterValidator(secret)]
-Setting = Annotated[str, BeforeValidator(_setting)]
+_DURATION = r"^\s*\d+(\.\d+)?\s*(ms|s|m|h)\s*$"
+_SECRET = rf"^(\$\{{{NAME}(:-)?\}}|file:.+)$"
+
+# What an editor is told of those that are read from something else than they become.
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(gt=0, allow_inf_nan=False),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _DURATION}, {"type": "number", "exclusiveMinimum": 0}]}),
+]
+HttpUrl = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s@?#\\]+$"})]
+Secret = Annotated[str, AfterValidator(secret), WithJsonSchema({"type": "string", "pattern": _SECRET})]
+Setting = Annotated[str, BeforeValidator(_setting), WithJsonSchema({"type": ["string", "number"]})]
 Word = Annotated[str, BeforeValidator(_word)]
 Name = Annotated[str, Field(min_length=1), BeforeValidator(_word)]
-Language = Annotated[str, AfterValidator(_language)]
+Language = Annotated[str, AfterValidator(_language), WithJsonSchema({"enum": sorted(LANGUAGES)})]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]

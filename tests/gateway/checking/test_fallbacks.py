@@ -55,6 +55,6 @@ def test_fallbacks_on_the_servers_of_the_expert_are_told_where_there_are_others(
     assert "such as far" in warned[0].words
     assert said(fallback_beside_it, {"base": base, "sql": to("base", **sql)}) == []
     assert said(fallback_beside_it, {"base": base, "sql": to("base", "far", **sql), "far": {}}) == []
-    launched = {"upstream": {"launch": {}}}
+    launched: dict[str, Any] = {"upstream": {"launch": {}}}
     adapter = {"upstream": {"worker": "base", "adapter": {"name": "sql", "path": "/sql"}}}
     assert len(said(fallback_beside_it, {"base": launched, "sql": to("base", **adapter), "far": {}})) == 1

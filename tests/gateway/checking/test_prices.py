@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gateway.checking.prices import prices
 from tests.gateway.checking.files import places, said
 
@@ -9,7 +11,11 @@ from tests.gateway.checking.files import places, said
 def test_each_is_told_at_its_place() -> None:
     hour = {"price": {"gpu_hour": 2}}
     adapter = {"upstream": {"worker": "base", "adapter": {"name": "a", "path": "/a"}}}
-    experts = {"base": {"upstream": {"launch": {}}, **hour}, "sql": adapter | hour, "free": {"price": None}}
+    experts: dict[str, Any] = {
+        "base": {"upstream": {"launch": {}}, **hour},
+        "sql": adapter | hour,
+        "free": {"price": None},
+    }
     assert places(said(prices, experts, baseline="no-such-model")) == [
         "price-without-effect experts.sql.price", "unpriced experts.free", "baseline-unknown baseline"
     ]  # fmt: skip
