@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -41,7 +41,7 @@ class Observer(Protocol):
 
 
 OBSERVERS: Registry[Callable[[], Observer]] = Registry("moe_gateway.observers", {})
-Waiting = tuple[Row, Mapping[str, float] | None] | None  # the row, the probabilities of the domains; None is the end
+Waiting = Row | None  # None is the end
 
 
 def check_observers(names: Iterable[str]) -> None:
@@ -79,8 +79,7 @@ class Observing:
             self._full = True
             return
         self._full = False
-        scores = exchange.decision.scores if exchange.decision else None
-        self._queue.put((row_of(exchange, 0, 0), scores.by_domain if scores else None))
+        self._queue.put(row_of(exchange, 0, 0))
 
     def close(self) -> None:
         """Let it take what waits, for END_SECONDS at most; what is left then is dropped. Blocks."""
@@ -101,7 +100,7 @@ class Observing:
                 self._dropped.inc()
             return
         while (waiting := self._queue.get()) is not None:
-            self._tell(observer, Receipt.of(*waiting))
+            self._tell(observer, Receipt.of(waiting))
         try:
             observer.close()
         except (Exception, SystemExit) as error:  # it is gone, whatever it says

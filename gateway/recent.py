@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from gateway.exchange import Exchange
 from gateway.ledger.row import Row, row_of
 from gateway.receipt import Receipt
 
-MOST = 4096  # some 8 MB of them
+MOST = 4096  # some 10 MB of them
 SECONDS = 600.0
 
-Kept = tuple[float, Row, Mapping[str, float] | None]  # when, the row, the probabilities of the domains
+Kept = tuple[float, Row]  # when, and the row
 
 
 class Recent:
@@ -27,8 +27,7 @@ class Recent:
     def observe(self, exchange: Exchange) -> None:
         """Keep what the receipt of a finished exchange is made of."""
         now, key = self._clock(), (exchange.caller, exchange.id)
-        scores = exchange.decision.scores if exchange.decision else None
-        self._kept[key] = now, row_of(exchange, 0, 0), scores.by_domain if scores else None
+        self._kept[key] = now, row_of(exchange, 0, 0)
         self._kept.move_to_end(key)
         while len(self._kept) > self._most or next(iter(self._kept.values()))[0] <= now - self._seconds:
             self._kept.popitem(last=False)
@@ -41,4 +40,4 @@ class Recent:
             kept = self._kept.get((caller, request_id))
         if kept is None or kept[0] <= self._clock() - self._seconds:
             return None
-        return Receipt.of(*kept[1:])
+        return Receipt.of(kept[1])

@@ -108,14 +108,31 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One expert in the policy's arithmetic. `refused` says why it could not be chosen, None when it could. The price, in USD per
-    million tokens, is `estimated` where the expert is paid by the hour."""
+    """One expert in the policy's arithmetic. `refused` says why it could not be chosen, and `cause` of which kind that is; None
+    when it could. The price, in USD per million tokens, is `estimated` where the expert is paid by the hour."""
 
     expert: str
     expected_quality: float | None
     price: float | None
     refused: str | None = None
     estimated: bool = False
+    cause: Cause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What was kept to when a text was judged and an expert chosen.
+
+    `policy` is a virtual model, `tolerance` the expected quality that it gives away for a lower price, None where only another
+    package knows. Below `floor`, a confidence, the expert `fallback` answers. `sure` has by stage the confidence from which on
+    no later stage is asked.
+    """
+
+    policy: str
+    tolerance: float | None
+    floor: float
+    fallback: str
+    sure: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +142,7 @@ class Decision:
     `previous` is the expert of the turn before, None where there was none or it does not matter; `switched` says why the
     expert is another, None where it is not. `prefix` is the estimated size, in tokens, of what the worker of the turn before may
     have in its cache. `doubt` is that of the last turn by itself; one that comes after others
-    that could be judged says nothing, and its `scores` are theirs.
+    that could be judged says nothing, and its `scores` are theirs. `rules` is None where an expert was asked for by name.
     """
 
     expert: str
@@ -139,6 +156,7 @@ class Decision:
     previous: str | None = None
     doubt: Doubt | None = None
     prefix: int = 0
+    rules: Rules | None = None
 
     @property
     def stage(self) -> Stage:
@@ -175,6 +193,7 @@ class Decision:
                     "price": c.price,
                     "price_estimated": c.estimated,
                     "refused": c.refused,
+                    "cause": c.cause,
                 }
                 for c in self.candidates
             ],

@@ -129,16 +129,12 @@ class Roster:
         self, expected: Mapping[str, float], refused: Mapping[str, Refusal], prices: Mapping[str, float]
     ) -> tuple[Candidate, ...]:
         """Every expert's line of the arithmetic, in the file's order; `prices` as in Fleet."""
-        return tuple(
-            Candidate(
-                seat.id,
-                expected.get(seat.id),
-                prices.get(seat.id, seat.price),
-                refused[seat.id].text if seat.id in refused else None,
-                estimated=seat.expert.gpu_price is not None,
-            )
-            for seat in self.seats
-        )
+        made = []
+        for seat in self.seats:
+            cause, why = refused.get(seat.id) or (None, None)
+            price, estimated = prices.get(seat.id, seat.price), seat.expert.gpu_price is not None
+            made.append(Candidate(seat.id, expected.get(seat.id), price, why, estimated, cause))
+        return tuple(made)
 
     def check_serves(self, name: str, need: Need) -> None:
         """Raises NoExpertError where the expert does not serve the endpoint, or keeps no responses for a request that goes on

@@ -12,12 +12,13 @@ from typing import NamedTuple, Protocol
 from router import conversation
 from router.artifact import Artifact, load_artifact
 from router.cascade import Cascade
-from router.decision import Asked, Decision, Query, Reason, Scores, Switch
+from router.decision import Asked, Decision, Query, Reason, Rules, Scores, Switch
 from router.errors import ArtifactError, NoExpertError, RouterError
 from router.experts import ExpertsFile
 from router.fleet import EMPTY_FLEET, Fleet
 from router.language import doubt_of, language_of
 from router.policy import POLICIES, Policy, State, policy_name, sticky
+from router.reasons import TOLERANCES
 from router.roster import Need, Roster, Seat, Standing
 from router.turncache import TurnCache
 
@@ -77,6 +78,7 @@ class Router:
         self._unweighed = self._roster.candidates({}, {}, {})
         self._certain = {d: Scores({other: float(other == d) for other in domains}, "none") for d in domains}
         self._seen = TurnCache(TURNS_KEPT)
+        self._rules: dict[str, Rules] = {}  # by policy
 
     @staticmethod
     def load(file: ExpertsFile, folder: Path) -> Router:
@@ -172,7 +174,8 @@ class Router:
     def _decided(self, query: Query, turns: Sequence[Scores], fleet: Fleet, scoring_seconds: float) -> Decision:
         """The decision, given the scores of each turn by itself; none where the domain is given."""
         started = time.perf_counter()
-        policy = sticky(POLICIES[policy_name(query.overrides.policy or query.requested_model)])
+        name = policy_name(query.overrides.policy or query.requested_model)
+        policy = sticky(POLICIES[name])
         held = NOTHING_HELD
         if query.overrides.domain is not None:
             scores = self._given(query, query.overrides.domain)
@@ -199,7 +202,13 @@ class Router:
             previous=held.expert,
             doubt=turns[-1].doubt if turns else None,
             prefix=held.prefix,
+            rules=self._rules.get(name) or self._rules_of(name),
         )
+
+    def _rules_of(self, policy: str) -> Rules:
+        sure: dict[str, float] = {stage.name: stage.sure for stage in self.artifact.stages if stage.sure}
+        floor, fallback = self.file.router.confidence_floor, self.file.fallback
+        return self._rules.setdefault(policy, Rules(policy, TOLERANCES.get(policy), floor, fallback, sure))
 
     def _given(self, query: Query, domain: str) -> Scores:
         """The scores where the request says its domain: certain, and in the language of the last turn that has one."""

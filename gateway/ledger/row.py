@@ -15,7 +15,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def row_of(exchange: Exchange, writer: int, number: int, prompts: bool = False) -> Row:
-    """`writer` and `number` make it the only row of its kind. Of the prompt there is something only with `prompts`.
+    """`writer` and `number` make it the only row of its kind. Of the prompt there is something only with `prompts`. `why` is
+    gateway.weighed.Reasons: what is made of them is made where the row is written, or read.
 
     What the client says of itself is in `id`, of which asgi.py lets only safe characters through, and in `requested`, which is
     left out where no model has that name: whatever a client has put there by mistake is no business of the ledger's.
@@ -61,6 +62,7 @@ def row_of(exchange: Exchange, writer: int, number: int, prompts: bool = False) 
         "dearest_usd": charge.dearest,
         "energy_wh": charge.energy_wh,
         "prompt": _kept(query.text) if prompts and query else None,
+        "why": (decision, exchange.passed_over[1] if exchange.passed_over else None) if decision else None,
     }
 
 

@@ -12,6 +12,8 @@ from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Float, Index
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
+from gateway.weighed import Reasons, Weighed
+
 
 class Utc(TypeDecorator[datetime]):
     """A time with its zone, which is UTC on both sides of every database; SQLite keeps none, PostgreSQL does."""
@@ -29,6 +31,19 @@ class Utc(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Why(TypeDecorator[Any]):
+    """Reasons go in and Weighed comes out; in between there is text. It is made where a row is written, in the writer's thread."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Reasons | None, dialect: Dialect) -> str | None:
+        return None if value is None else Weighed.of(value).encoded()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Weighed | None:
+        return None if value is None else Weighed.decoded(value)
 
 
 metadata = MetaData()
@@ -70,6 +85,7 @@ requests = Table(
     Column("dearest_usd", Float(53)),
     Column("energy_wh", Float(53)),
     Column("prompt", Text),  # only where the operator asked for it
+    Column("why", Why),  # JSON, see gateway/weighed.py: what the decision was made from
     Index("requests_at", "at"),
     Index("requests_id", "id", "caller", "at"),
 )

@@ -13,7 +13,7 @@ from router.errors import MissingExtraError
 
 SQLITE = "sqlite:///"
 POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
-REVISION = "0002"  # the newest in migrations/versions
+REVISION = "0003"  # the newest in migrations/versions
 REVISIONS = "ledger_revision"  # the table in which Alembic keeps a database's revision
 FORMS = "sqlite:////path/to/ledger.db, postgresql://user:password@host/name, or none"
 LOOK_SECONDS = 2

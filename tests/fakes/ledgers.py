@@ -50,6 +50,7 @@ def row(number: int, **changes: Any) -> Row:
         "dearest_usd": 1.0,
         "energy_wh": 2.0,
         "prompt": None,
+        "why": None,
     }
     return {**made, **changes}
 

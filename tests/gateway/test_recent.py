@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,19 +11,26 @@ from gateway.ledger.row import row_of
 from gateway.receipt import Receipt
 from gateway.recent import Recent
 from gateway.usage import Usage
-from router.decision import Query
+from gateway.weighed import Weighed
+from router.decision import Candidate, Query, Rules
 from tests.fakes.clock import Clock
 from tests.fakes.memory import decision, experts_file
 
 EXPERTS = experts_file({"coder": {"price": {"input": 1.0, "output": 2.0}}, "general": {}}).experts
 PROMPT = "the prompt that is nobody's business"
+RULES = Rules("auto", 0.02, 0.55, "general", {"static": 0.9})
+CANDIDATES = (
+    Candidate("coder", 0.41234, 1.25),
+    Candidate("general", None, None, "context window of 10 tokens", True, "window"),
+)
 
 
 def finished(request_id: str = "req-1", caller: str = "team-a", status: int = 200, expert: str = "coder") -> Exchange:
     """Decided for coder, answered by `expert`."""
     exchange = Exchange(request_id, "chat.completions", caller=caller, stream=True)
     exchange.query = Query(PROMPT, requested_model="auto")
-    exchange.decision = decision("coder", "general")
+    exchange.decision = replace(decision("coder", "general"), rules=RULES, candidates=CANDIDATES)
+    exchange.passed_over = ("coder", "asleep")
     if expert != "coder":
         exchange.end_attempt(exchange.attempt("coder", "coder-0"), Outcome.TIMEOUT)
     exchange.begin(expert, EXPERTS[expert])
@@ -45,6 +54,17 @@ def test_a_receipt_tells_what_the_headers_told_and_what_it_came_to() -> None:
     assert told["decision"] == {
         "requested": "auto", "expert": "general", "model": "model-of-general", "domain": "general", "confidence": 0.9,
         "probabilities": {"general": 0.9, "code": 0.1}, "reason": "fallback", "stage": "transformer", "route_ms": 1.2,
+        "why": {
+            "chosen": "coder", "policy": "auto", "tolerance": 0.02, "confidence_floor": 0.55, "fallback": "general",
+            "sure_from": {"static": 0.9}, "doubt": None, "language": "", "previous": None, "switched": None,
+            "passed_over": "asleep", "left_out": 0,
+            "experts": [
+                {"id": "coder", "expected_quality": 0.4123, "price": 1.25, "price_estimated": False, "cause": None,
+                 "refused": None},
+                {"id": "general", "expected_quality": None, "price": None, "price_estimated": True,
+                 "cause": "window", "refused": "context window of 10 tokens"},
+            ],
+        },
     }  # fmt: skip
     assert [(a["replica"], a["outcome"]) for a in told["attempts"]] == [("coder-0", "timeout"), ("general-0", "ok")]
     assert told["usage"] == {"input": 8, "cached_input": 3, "output": 4, "reasoning": 1}
@@ -54,16 +74,17 @@ def test_a_receipt_tells_what_the_headers_told_and_what_it_came_to() -> None:
     assert PROMPT not in str(told)
 
 
-def test_the_ledger_tells_the_same_but_for_the_probabilities() -> None:
+def test_the_ledger_tells_the_same_and_of_rows_from_before_no_why() -> None:
     recent, exchange = Recent(), finished()
     recent.observe(exchange)
     kept = recent.of("team-a", "req-1")
     assert kept is not None
     assert kept.decision is not None
     row = row_of(exchange, 1, 1) | {"at": kept.finished_at}
-    of_ledger = Receipt.of(row)
-    assert of_ledger.decision == msgspec.structs.replace(kept.decision, probabilities=None)
-    assert msgspec.structs.replace(of_ledger, decision=kept.decision) == kept
+    assert Receipt.of(row | {"why": Weighed.decoded(Weighed.of(row["why"]).encoded())}) == kept
+    of_before = Receipt.of(row | {"why": None})
+    assert of_before.decision == msgspec.structs.replace(kept.decision, probabilities=None, why=None)
+    assert msgspec.structs.replace(of_before, decision=kept.decision) == kept
 
 
 def test_a_request_that_was_never_decided_has_a_receipt_too() -> None:

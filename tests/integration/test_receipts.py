@@ -89,7 +89,9 @@ def test_of_several_processes_any_tells_of_what_another_served_and_the_figures_a
         for number in range(8):
             ask(command.url, f"r{number}", "key-of-team-b" if number < 4 else "key-of-team-a")
         for number in range(4, 8):  # every one over a connection of its own, to whichever process takes it
-            assert receipt(command.url, f"r{number}").json()["cost"]["usd"] == pytest.approx(COST, abs=1e-12)
+            told = receipt(command.url, f"r{number}").json()
+            assert told["cost"]["usd"] == pytest.approx(COST, abs=1e-12)
+            assert (told["decision"]["why"]["chosen"], told["decision"]["why"]["policy"]) == ("one", None)
         assert receipt(command.url, "r0", "key-of-team-b").json()["caller"] == "=1+1"
         admin = {"x-api-key": "key-of-admin"}
         until = time.monotonic() + PATIENCE

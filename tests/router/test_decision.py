@@ -13,7 +13,7 @@ ROUTED = Decision(
     reason="tie",
     fallbacks=("general", "counter"),
     scores=SCORES,
-    candidates=(Candidate("coder", 0.8, 1.5), Candidate("general", None, None, "cannot do tools")),
+    candidates=(Candidate("coder", 0.8, 1.5), Candidate("general", None, None, "cannot do tools", cause="capability")),
     artifact="abc",
     seconds=0.0012345,
 )
@@ -66,13 +66,21 @@ def test_a_described_decision_adds_the_arithmetic_of_every_expert() -> None:
     assert described["fallbacks"] == ["general", "counter"]
     assert described["artifact"] == "abc"
     assert described["experts"] == [
-        {"id": "coder", "expected_quality": 0.8, "price": 1.5, "price_estimated": False, "refused": None},
+        {
+            "id": "coder",
+            "expected_quality": 0.8,
+            "price": 1.5,
+            "price_estimated": False,
+            "refused": None,
+            "cause": None,
+        },
         {
             "id": "general",
             "expected_quality": None,
             "price": None,
             "price_estimated": False,
             "refused": "cannot do tools",
+            "cause": "capability",
         },
     ]
 

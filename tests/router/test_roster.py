@@ -309,9 +309,9 @@ def test_only_the_able_may_be_chosen_and_the_down_only_where_nobody_is_up(
 def test_the_arithmetic_shows_every_expert_in_the_order_of_the_file() -> None:
     file = fleet({"a": {"domains": ["code"], "price": {"input": 1, "output": 5}}, "b": {"domains": ["math"]}})
     lines = Roster(file, file.domain_names).candidates({"b": 0.7}, {"a": Refusal("capability", "cannot do tools")}, {})
-    assert [(c.expert, c.expected_quality, c.price, c.refused) for c in lines] == [
-        ("a", None, 2.0, "cannot do tools"),
-        ("b", 0.7, None, None),
+    assert [(c.expert, c.expected_quality, c.price, c.refused, c.cause) for c in lines] == [
+        ("a", None, 2.0, "cannot do tools", "capability"),
+        ("b", 0.7, None, None, None),
     ]
 
 

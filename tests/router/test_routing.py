@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from router import language, ngrams
 from router.artifact import PACKAGED, Artifact
 from router.conversation import looked_at
-from router.decision import Asked, Decision, Overrides, Query
+from router.decision import Asked, Decision, Overrides, Query, Rules
 from router.errors import ArtifactError, NoExpertError, RouterError
 from router.experts import BUILT_IN_DOMAINS, ExpertsFile, load_experts
 from router.fleet import Fleet
@@ -152,6 +152,26 @@ def test_the_quick_way_decides_experts_by_name() -> None:
     assert pinned.expert == "coder"
     assert router.quick(Query(ON_CODE)) is None
     assert router.quick(Query(ON_CODE, requested_model="auto:best")) is None
+
+
+def test_a_decision_says_what_was_kept_to(router: Router) -> None:
+    decision = router.decide(Query(ON_CODE))
+    assert decision.rules == Rules("auto", 0.02, 0.55, "general", {})
+    assert router.decide(Query(ON_MATH)).rules is decision.rules
+    assert router.decide(Query(ON_CODE, requested_model="auto:cheap")).rules == Rules(
+        "auto:cheap", 0.1, 0.55, "general", {}
+    )
+    overridden = router.decide(Query(ON_CODE, overrides=Overrides(policy="auto:best", domain="math"))).rules
+    assert overridden is not None
+    assert (overridden.policy, overridden.tolerance) == ("auto:best", 0.0)
+    assert router.decide(Query(ON_CODE, requested_model="coder")).rules is None
+
+
+def test_from_which_confidence_on_a_stage_is_sure_is_said(packaged: Artifact) -> None:
+    file = load_experts(ROOT / "experts.yaml")
+    rules = Router(file, packaged).decide(Query("Prove that the square root of 2 is irrational.")).rules
+    assert rules is not None
+    assert rules.sure == {"static": 0.9}
 
 
 def test_a_pinned_expert_answers_even_what_it_is_not_said_to_be_able_to(router: Router) -> None:

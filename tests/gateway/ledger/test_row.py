@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from gateway.exchange import Exchange, Outcome
+from gateway.ledger.database import connected
 from gateway.ledger.row import MAX_PROMPT, row_of
 from gateway.ledger.store import Store
 from gateway.ledger.tables import requests
 from gateway.usage import Usage
+from gateway.weighed import Weighed
 from router.decision import Decision, Query, Scores
 from router.experts import parse_experts
 from tests.fakes.ledgers import look
@@ -89,6 +92,30 @@ def test_neither_prompts_nor_addresses_are_in_it() -> None:
     assert SECRET not in text
     assert "10.1.2.3" not in text
     assert row_of(exchange(), 1, 1, prompts=True)["prompt"] == SECRET
+
+
+def test_why_is_only_held_until_it_is_written_and_then_it_is_text(url: str) -> None:
+    made = exchange()
+    row = row_of(made, 1, 1)
+    assert row["why"][0] is made.decision  # what a request waits for makes nothing of it
+    store = Store(url)
+    assert store.write([row, row_of(exchange(known=False), 1, 2)]) == 0
+    store.close()
+    (kept,), (nothing,) = look(url, "SELECT why FROM requests ORDER BY number")
+    assert (kept[:8], nothing) == ('["coder"', None)
+    assert SECRET not in kept
+    engine = connected(url)
+    with engine.begin() as connection:
+        read = connection.execute(select(requests.c.why).order_by(requests.c.number)).scalars().all()
+    engine.dispose()
+    assert read == [Weighed.of(row["why"]), None]
+
+
+def test_the_chosen_expert_that_was_passed_over_is_told() -> None:
+    made = exchange()
+    assert row_of(made, 1, 1)["why"] == (made.decision, None)
+    made.passed_over = ("general", "asleep")
+    assert row_of(made, 1, 1)["why"] == (made.decision, "asleep")
 
 
 def test_a_model_that_is_none_is_not_kept_whatever_stands_in_its_place() -> None:

@@ -17,7 +17,7 @@ from gateway.settings import Settings
 from tests.fakes.ledgers import row
 from tests.fakes.memory import experts_file, router_of
 
-FILE = experts_file({"coder": {"domains": {"code": 0.9}}, "general": {}})
+FILE = experts_file({"coder": {"domains": {"code": 0.9}}, "general": {"capabilities": ["vision"]}})
 KEYS = {"team-a": "key-a", "team-b": "key-b"}
 Client = httpx.AsyncClient
 
@@ -108,8 +108,27 @@ async def test_what_another_process_served_is_in_the_ledger(ledger: Callable[...
         "usd": 0.25, "estimated_usd": None, "baseline_usd": 0.5, "dearest_usd": 1.0, "saved_usd": 0.25
     }  # fmt: skip
     assert told["timings"] == {"seconds": 2.0, "ttft": 0.5, "overhead": 0.75}
-    assert (told["decision"]["probabilities"], told["decision"]["confidence"]) == (None, 0.9)
+    decision = told["decision"]  # of a row from before it was kept why
+    assert (decision["probabilities"], decision["why"], decision["confidence"]) == (None, None, 0.9)
     assert (told["finished_at"], told["started_at"]) == ("2026-03-04T05:06:07Z", "2026-03-04T05:06:05Z")
+
+
+async def test_it_says_what_the_decision_was_made_from() -> None:
+    async with client() as (http, _):
+        picture = [{"type": "text", "text": "code"}, {"type": "image_url", "image_url": {"url": "data:"}}]
+        await post(http, "r1", body={"messages": [{"role": "user", "content": picture}], "model": "auto:cheap"})
+        await post(http, "r2", body={"input": "code", "model": "coder"})
+        routed = (await get(http, "/v1/receipts/r1")).json()["decision"]
+        pinned = (await get(http, "/v1/receipts/r2")).json()["decision"]
+    assert routed["probabilities"]["code"] == routed["confidence"]
+    why = routed["why"]
+    kept_to = ("chosen", "policy", "tolerance", "confidence_floor", "fallback")
+    assert [why[name] for name in kept_to] == ["general", "auto:cheap", 0.1, 0.55, "general"]
+    assert {e["id"]: (e["cause"], e["refused"]) for e in why["experts"]} == {
+        "coder": ("capability", "cannot do vision"), "general": (None, None)
+    }  # fmt: skip
+    assert next(e["expected_quality"] for e in why["experts"] if e["id"] == "general") > 0
+    assert (pinned["why"]["chosen"], pinned["why"]["policy"], pinned["probabilities"]) == ("coder", None, None)
 
 
 async def test_without_a_ledger_the_error_says_so_and_a_broken_one_is_a_matter_of_time(tmp_path: Path) -> None:
