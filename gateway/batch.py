@@ -30,7 +30,7 @@ def route_lines(router: Router, lines: Iterable[str | bytes], answers: TextIO, m
 
 
 def _route_chunk(router: Router, chunk: list[tuple[int, str | bytes]], model: str) -> Iterator[dict[str, Any]]:
-    read = [_read(number, line, model) for number, line in chunk]
+    read = [read_line(number, line, model) for number, line in chunk]
     queries = [item for _, item in read if isinstance(item, Query)]
     outcomes = iter(router.decide_many(queries))
     for key, item in read:
@@ -38,7 +38,7 @@ def _route_chunk(router: Router, chunk: list[tuple[int, str | bytes]], model: st
         yield {"id": key} | (answer.summary() if isinstance(answer, Decision) else {"error": str(answer)})
 
 
-def _read(number: int, line: str | bytes, model: str) -> tuple[Any, Query | str]:
+def read_line(number: int, line: str | bytes, model: str) -> tuple[Any, Query | str]:
     """The line's id and its query, or what is wrong with it. A line without a readable id is called by its number."""
     try:
         raw = json.loads(line, parse_constant=_refuse)

@@ -14,6 +14,7 @@ from gateway.commands import (
     config,
     corpus,
     dashboards,
+    diff_routing,
     evaluate,
     experts,
     explain,
@@ -44,6 +45,7 @@ for command in (
     evaluate.evaluate,
     corpus.corpus,
     compare.compare,
+    diff_routing.diff_routing,
     top.top,
     usage.usage,
 ):

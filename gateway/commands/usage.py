@@ -60,7 +60,7 @@ def usage(
         fail("--csv and --json exclude each other", CALLED_WRONGLY)
     try:
         asked = read_asked({"by": by, "since": since, "until": until, "tz": tz}, expert or (), key or ())
-        url = _url(ledger, config, state)
+        url = ledger_url(ledger, config, state)
         urls.check(url)
     except AskedError as error:
         fail(str(error), CALLED_WRONGLY)
@@ -86,8 +86,8 @@ def usage(
         console.print(screen(report, console), highlight=False)
 
 
-def _url(said: str | None, config: Path, state: Path | None) -> str:
-    """Leaves with status 1 where there is no ledger."""
+def ledger_url(said: str | None, config: Path, state: Path | None) -> str:
+    """Where the ledger is; `said` is what --ledger says. Leaves with status 1 where there is none."""
     from gateway.ledger import urls
 
     if said == "none":

@@ -32,6 +32,17 @@ def row(connection: Connection, request_id: str, caller: str | None) -> Row | No
     return None if found is None else dict(found)
 
 
+def prompts(connection: Connection, since: datetime, most: int) -> list[Row]:
+    """The newest requests since then, oldest first, whose prompt was recorded and whose expert the router chose: their id,
+    prompt, requested model and tokens."""
+    c = requests.c
+    chosen = c.prompt.is_not(None) & (c.prompt != "") & c.requested.startswith("auto") & (c.reason != "pinned")
+    columns = (c.id, c.prompt, c.requested, c.input_tokens, c.cached_input_tokens, c.output_tokens)
+    newest = (c.at.desc(), c.writer.desc(), c.number.desc())
+    found = connection.execute(select(*columns).where(chosen, c.at >= since).order_by(*newest).limit(most))
+    return [dict(row) for row in found.mappings()][::-1]
+
+
 def usage(connection: Connection, asked: Asked, most: int | None = None) -> Report:
     """Raises AskedError where there are more than `most` groups."""
     dialect = connection.dialect.name

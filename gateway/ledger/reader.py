@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, inspect, select, text
@@ -45,6 +46,10 @@ class Reader:
             return self._read(lambda connection: queries.row(connection, request_id, caller))
         except NotMadeError:
             return None
+
+    def prompts(self, since: datetime, most: int) -> list[Row]:
+        """Those of recent requests, as queries.prompts has them. Raises LedgerError."""
+        return self._read(lambda connection: queries.prompts(connection, since, most))
 
     def usage(self, asked: Asked, most: int | None = None) -> Report:
         """Raises AskedError where it has more than `most` rows, and LedgerError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from gateway.ledger.database import REVISIONS, connected, migrate
 from gateway.ledger.errors import LedgerError, NewerLedgerError
 from gateway.ledger.reader import NotMadeError, Reader, UnreadableError
 from gateway.ledger.tables import requests
-from tests.fakes.ledgers import row
+from tests.fakes.ledgers import THEN, row
 
 ALL = Asked(("expert",), EVER)
 
@@ -114,3 +115,27 @@ def test_it_reads_while_another_writes_and_does_not_hold_it_up(tmp_path: Path) -
         assert reader.usage(ALL).total.sums["requests"] == 1
         writer.commit()
         assert reader.row("req-0", "other") is not None
+
+
+def test_prompts_of_requests_that_were_routed_are_read_oldest_first(url: str) -> None:
+    engine = connected(made(url))
+    told = [
+        row(10, prompt="newest", at=THEN + timedelta(hours=2), requested="auto:best"),
+        row(11, prompt="older", at=THEN + timedelta(hours=1)),
+        row(12, prompt="by name", requested="coder"),
+        row(13, prompt="too old", at=THEN - timedelta(hours=1)),
+    ]
+    with engine.begin() as connection:
+        connection.execute(requests.insert(), told)
+    engine.dispose()
+    with reading(url) as reader:
+        assert [found["prompt"] for found in reader.prompts(THEN, 9)] == ["older", "newest"]
+        (newest,) = reader.prompts(THEN, 1)
+    assert newest == {
+        "id": "req-10",
+        "prompt": "newest",
+        "requested": "auto:best",
+        "input_tokens": 8,
+        "cached_input_tokens": 3,
+        "output_tokens": 4,
+    }
