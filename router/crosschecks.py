@@ -117,11 +117,12 @@ def _check_domains(file: Layers, declared: Sequence[str], examples: Mapping[str,
     known = [*BUILT_IN_DOMAINS, *(d for d in declared if d not in BUILT_IN_DOMAINS)]
     served = set()
     for key, expert in _section(file, "experts").items():
-        for domain in _named(expert, "domains"):
+        listed = isinstance(expert, dict) and isinstance(expert.get("domains"), list)
+        for i, domain in enumerate(_named(expert, "domains")):
             served.add(domain)
             if domain not in known:
-                hint = nearest(domain, known)
-                yield file.problem(("experts", key, "domains", domain), f"no domain {domain!r} is declared{hint}")
+                place = ("experts", key, "domains", i if listed else domain)
+                yield file.problem(place, f"no domain {domain!r} is declared{nearest(domain, known)}")
     for name in declared:
         if name not in served:
             yield file.problem(("domains", name), "no expert serves this domain", at_key=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from router.errors import ConfigError
@@ -23,7 +23,7 @@ class Sources:
     A name is the path from the first one's folder, as it stands in errors."""
 
     path: Path
-    texts: dict[str, str]
+    texts: dict[str, str] = field(repr=False)
     secrets: tuple[str, ...] = ()
 
     @property

@@ -36,6 +36,8 @@ _MEANT = "{}[],:#"
 _HIDDEN = "".join(chr(0xE000 + i) for i in range(len(_MEANT)))
 _HIDE, _SHOW = str.maketrans(_MEANT, _HIDDEN), str.maketrans(_HIDDEN, _MEANT)
 _TAG = "tag:yaml.org,2002:"
+_KINDS = ("null", "bool", "int", "float", "binary")
+_TAGGED = "a tag stands here, which nothing in this file may have; a text that begins with ! is written in quotes"
 _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 
 
@@ -113,7 +115,7 @@ class _Builder:
                 node, "nested too deeply, or inside itself" if depth > MAX_DEPTH else "repeats too much through aliases"
             )
         if not isinstance(node, ScalarNode) and str(node.tag).removeprefix(_TAG) not in ("map", "seq"):
-            raise self._refuse(node, f"cannot be read as {node.tag}")
+            raise self._refuse(node, _TAGGED)
         if isinstance(node, MappingNode):
             return self._mapping(node, depth)
         if isinstance(node, SequenceNode):
@@ -150,7 +152,8 @@ class _Builder:
         try:
             return _value(kind, self._text(node))
         except ValueError:
-            raise self._refuse(node, f"cannot be read as {kind or 'a value'}") from None
+            known = f"cannot be read as {kind}"
+            raise self._refuse(node, known if kind in _KINDS else _TAGGED) from None
 
     def _text(self, node: ScalarNode) -> str:
         return _shown(str(node.value), self._hides)
@@ -200,8 +203,10 @@ def _shown(text: str, hides: bool) -> str:
 
 
 def _in_words(error: MarkedYAMLError) -> str:
-    """The most usual ones in plain words, others as YAML says them."""
+    """The most usual ones in plain words, others as YAML says them: none repeats what may be a secret that stands there bare."""
     problem = str(error.problem).translate(_SHOW)
+    if problem.startswith("found undefined alias"):
+        return "an alias stands here, and no anchor has its name; a text that begins with * is written in quotes"
     if "'\\t'" in problem:
         return "a tab stands here; indent with spaces"
     if problem == "but found another document":

@@ -111,3 +111,22 @@ def test_any_bytes_are_an_experts_file_or_refused_with_every_problem_at_a_place(
     with pytest.raises(ConfigError) as caught:
         load_experts(path)
     assert all(p.file == "any.yaml" and p.line >= 1 and p.column >= 1 for p in caught.value.problems)
+
+
+def test_a_mount_of_kubernetes_is_read_by_its_links_and_swapped_as_one(tmp_path: Path) -> None:
+    def mounted(name: str, expert: str) -> None:
+        folder = tmp_path / name
+        folder.mkdir()
+        files(folder, top="extends: base.yaml\n", base=f"version: 1\nexperts:\n  {expert}: {EXPERT}\n")
+        (tmp_path / "..new").symlink_to(name)
+        (tmp_path / "..new").rename(tmp_path / "..data")
+
+    mounted("..1", "old")
+    for name in ("top.yaml", "base.yaml"):
+        (tmp_path / name).symlink_to(Path("..data") / name)
+    path = tmp_path / "top.yaml"
+    before = read_sources(path)
+    assert before.places == [path, tmp_path / "base.yaml"]
+    mounted("..2", "new")
+    assert list(parse_sources(read_sources(path)).experts) == ["new"]
+    assert list(parse_sources(before).experts) == ["old"]

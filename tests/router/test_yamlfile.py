@@ -138,6 +138,26 @@ def test_a_tag_that_would_build_an_object_is_refused(text: str) -> None:
     assert refusal(text).line == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("*hunter2", "an alias stands here"),
+        ("!hunter2", "a tag stands here"),
+        ("!hunter2 [x]", "a tag stands here"),
+        ("%hunter2", "found character '%'"),
+        ("@hunter2", "found character '@'"),
+        ('"hunter2\\q"', "found unknown escape character 'q'"),
+        ("[hunter2", "expected ',' or ']', but got '<stream end>'"),
+        ("'hunter2", "found unexpected end of stream"),
+        ("hunter2: hunter2", "mapping values are not allowed here"),
+    ],
+)
+def test_a_text_that_is_not_yaml_is_not_repeated(value: str, says: str) -> None:
+    problem = refusal(f"api_key: {value}\n")
+    assert "hunter2" not in str(problem)
+    assert says in problem.message
+
+
 @pytest.mark.parametrize("text", ["a: \x00", "a: '\ud800'", "a: !!int 0x"])
 def test_what_yaml_cannot_hold_is_refused(text: str) -> None:
     assert refusal(text).message.startswith("not valid YAML: ")
