@@ -124,7 +124,7 @@ class _Filling:
             return [self._filled(inner, (*path, i)) for i, inner in enumerate(value)]
         if not isinstance(value, str):
             return value
-        if _is_secret(path):
+        if is_secret(path):
             return self._secret(value, path)
         if refers(value):
             value = self._reference(value, path)
@@ -177,7 +177,7 @@ class _Filling:
         return origin.file if origin else self.laid.layers.top.name
 
 
-def _is_secret(path: Steps) -> bool:
+def is_secret(path: Steps) -> bool:
     """Whether a value there may be secret: api_key, and what a worker's environment is given."""
     inside = path[2:] if path[:1] == ("experts",) else ()
     return inside == ("upstream", "api_key") or (len(inside) == 4 and inside[:3] == ("upstream", "launch", "env"))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.checking import choosing, examples, fallbacks, prices, upstreams, windows
 from gateway.checking.findings import Finding
 from gateway.checking.rule import Rule
-from router.errors import ConfigError, Problem
-from router.experts import ExpertsFile, parse_sources
-from router.sources import read_sources
-from router.yamlfile import YamlFile
+from router.errors import ConfigError
+from router.experts import ExpertsFile, load_experts
+from router.layers import Layers
+from router.sources import laid, read_sources
 
 # By the codes that it says, so that all of them are known without a file.
 RULES: Mapping[Rule, Sequence[str]] = {
@@ -35,23 +36,27 @@ RULES: Mapping[Rule, Sequence[str]] = {
     examples.example_twice: ["example-twice"],
     examples.confusable_examples: ["confusable-examples"],
 }
+_LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")  # as YAML counts lines
 CODES = [code for codes in RULES.values() for code in codes]
 
 
 @dataclass(frozen=True)
 class Report:
-    """`experts` is None where the file is wrong. `findings` are in the order of the files and their lines; `lines` has those of
-    each file by the name that it has in the findings."""
+    """`experts` and the `layers` that they were read from are None where the file is wrong. `findings` are in the order of the
+    files and their lines; `lines` has those of each file by the name that it has in the findings."""
 
+    path: Path
     findings: Sequence[Finding]
     lines: Mapping[str, Sequence[str]]
-    path: Path
     experts: ExpertsFile | None = None
+    layers: Layers | None = None
 
     def mismatch(self, expert: str, words: str) -> Finding:
         """What is wrong at an upstream, at the place of the file that says where the expert answers."""
-        problem = _places(self.experts).problem(("experts", expert, "upstream"), words)
-        return Finding("error", replace(problem, file=_shown(self.path, problem.file)), "live")
+        if self.layers is None:
+            raise ValueError("a file that is wrong has no upstreams")
+        problem = self.layers.problem(("experts", expert, "upstream"), words)
+        return Finding("error", replace(problem, file=shown(self.path, problem.file)), "live")
 
     @property
     def errors(self) -> list[Finding]:
@@ -65,48 +70,33 @@ class Report:
 def examined(path: Path, ignored: Collection[str] = ()) -> Report:
     """The file at `path`, and what it extends; warnings whose code is `ignored` are left out."""
     try:
-        sources = read_sources(path)
+        experts = load_experts(path)
     except ConfigError as error:
-        return Report(_findings(error.problems, path, [path.name]), {}, path)
+        problems = [Finding("error", problem) for problem in error.problems]
+        return Report(path, _named(problems, path), _lines(path, error.texts))
+    sources = experts.sources or read_sources(path)
+    layers = laid(sources).layers
+    warned = [finding for finding in _warnings(experts, layers) if finding.code not in ignored]
     files = list(sources.texts)
-    lines = {_shown(path, name): text.splitlines() for name, text in sources.texts.items()}
-    try:
-        experts = parse_sources(sources)
-    except ConfigError as error:
-        return Report(_findings(error.problems, path, files), lines, path)
-    warned = [Finding("warning", problem, code) for code, problem in _warnings(experts) if code not in ignored]
-    return Report(_placed(warned, path, files), lines, path, experts)
+    warned.sort(key=lambda f: (files.index(f.problem.file), f.problem.line, f.problem.column))
+    return Report(path, _named(warned, path), _lines(path, sources.texts), experts, layers)
 
 
-def _warnings(experts: ExpertsFile) -> list[tuple[str, Problem]]:
-    places = _places(experts)
-    said = (warned for rule in RULES for warned in rule(experts))
-    return [(code, places.problem(place, words, at_key)) for code, place, words, at_key in said]
+def _warnings(experts: ExpertsFile, layers: Layers) -> Iterator[Finding]:
+    for rule in RULES:
+        for code, place, words, at_key in rule(experts):
+            yield Finding("warning", layers.problem(place, words, at_key), code)
 
 
-def _places(experts: ExpertsFile | None) -> YamlFile:
-    """Where everything stands in what they were read from. Raises ValueError where that is not known."""
-    if experts is None or experts.sources is None:
-        raise ValueError("these experts were not read from a file")
-    return YamlFile.parse(experts.sources.text, experts.sources.name)
+def _named(findings: Sequence[Finding], path: Path) -> list[Finding]:
+    """Each file by its path as one would name it from here."""
+    return [replace(f, problem=replace(f.problem, file=shown(path, f.problem.file))) for f in findings]
 
 
-def _findings(problems: Sequence[Problem], path: Path, files: Sequence[str]) -> list[Finding]:
-    return _placed([Finding("error", problem) for problem in problems], path, files)
+def _lines(path: Path, texts: Mapping[str, str]) -> dict[str, list[str]]:
+    return {shown(path, name): _LINE_END.split(text) for name, text in texts.items()}
 
 
-def _placed(findings: Sequence[Finding], path: Path, files: Sequence[str]) -> list[Finding]:
-    """In the order of `files` and their lines, each file by its path as one would name it from here."""
-
-    def order(finding: Finding) -> tuple[int, int, int]:
-        problem = finding.problem
-        return files.index(problem.file) if problem.file in files else len(files), problem.line, problem.column
-
-    return [
-        replace(finding, problem=replace(finding.problem, file=_shown(path, finding.problem.file)))
-        for finding in sorted(findings, key=order)
-    ]
-
-
-def _shown(path: Path, name: str) -> str:
+def shown(path: Path, name: str) -> str:
+    """The path from here of a file that the one at `path` knows by that name."""
     return os.path.normpath(path.parent / name)

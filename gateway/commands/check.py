@@ -26,6 +26,9 @@ def check(
     live: Annotated[bool, typer.Option("--live", help="Ask every upstream whether it is as the file says.")] = False,
     ask: Annotated[bool, typer.Option("--ask", help="With --live: have each replica generate one token too.")] = False,
     timeout: Annotated[float, typer.Option(help="With --live: seconds for each question.", min=0.1, max=600)] = 5.0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print every value that counts, and where it comes from.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="End with status 1 where there are warnings, too.")] = False,
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="CODE", help="Leave out warnings of this kind; may be repeated.")
@@ -46,10 +49,12 @@ def check(
     inspected = _inspected(report.experts, state_folder(file, state), timeout, ask) if live and report.experts else None
     failed = bool(report.errors) or (strict and bool(report.warnings)) or any(r.problems for r in inspected or ())
     if as_json or format == "json":
-        print_json(_described(report, inspected, ok=not failed))
+        print_json(_described(report, inspected, ok=not failed, explain=explain))
     elif format == "github":
         _annotate(report, inspected, file)
     else:
+        if explain:
+            _show_explained(report)
         _show_report(report, file)
         if inspected is not None:
             from gateway.commands.livescreen import show
@@ -77,7 +82,9 @@ def _inspected(file: ExpertsFile, state: Path, seconds: float, ask: bool) -> lis
     return asyncio.run(inspect(file, state, seconds, ask))
 
 
-def _described(report: Report, inspected: Sequence[Inspected] | None, ok: bool) -> dict[str, Any]:
+def _described(report: Report, inspected: Sequence[Inspected] | None, ok: bool, explain: bool) -> dict[str, Any]:
+    from gateway.checking.explained import explained
+
     if report.experts is None:
         return {"ok": False, "problems": [finding.described() for finding in report.errors]}
     described: dict[str, Any] = {
@@ -87,6 +94,8 @@ def _described(report: Report, inspected: Sequence[Inspected] | None, ok: bool) 
         "hash": report.experts.digest,
         "warnings": [finding.described() for finding in report.warnings],
     }
+    if explain:
+        described["values"] = [setting.described() for setting in explained(report)]
     if inspected is not None:
         described["live"] = [{n: getattr(replica, n) for n in replica.__struct_fields__} for replica in inspected]
     return described
@@ -103,6 +112,15 @@ def _show_report(report: Report, path: Path) -> None:
         out.print(f"{path}: {counted(report.findings)}", style="red", highlight=False, markup=False, soft_wrap=True)
         return
     out.print(_fine(path, report.experts, counted(report.findings)), highlight=False, markup=False, soft_wrap=True)
+
+
+def _show_explained(report: Report) -> None:
+    from gateway.checking.explained import explained
+    from gateway.commands.explainedscreen import pictured
+
+    for line in pictured(explained(report)):
+        out.print(line, highlight=False, soft_wrap=True)
+    out.print()
 
 
 def _fine(path: Path, file: ExpertsFile, warned: str) -> str:

@@ -59,6 +59,24 @@ def test_what_is_wrong_at_an_upstream_stands_where_the_file_names_it(tmp_path: P
     assert '"upstream"' in path.read_text("utf-8").splitlines()[finding.problem.line - 1]
 
 
+def test_findings_of_a_file_and_of_what_it_extends_have_the_lines_of_each(tmp_path: Path) -> None:
+    base, over = tmp_path / "base.yaml", tmp_path / "sub" / "over.yaml"
+    over.parent.mkdir()
+    text = json.dumps({"version": 1, "experts": {"a": expert("a"), "b": expert("b", domains=["code"])}}, indent=1)
+    base.write_text(text, "utf-8")
+    over.write_text("extends: ../base.yaml\nexperts:\n  b: {price: null}\n", "utf-8")
+    report = examined(over)
+    assert [(f.code, f.problem.file, f.problem.line) for f in report.warnings] == [
+        ("no-fallback", str(over), 3), ("unpriced", str(over), 3)
+    ]  # fmt: skip
+    base.write_text(text.replace('"model": "model-of-a"', '"model": 5'), "utf-8")
+    over.write_text("extends: ../base.yaml\nexperts:\n  b: {prise: null}\n", "utf-8")
+    report = examined(over)
+    assert [f.problem.file for f in report.errors] == [str(over), str(base)]
+    lines = [report.lines[f.problem.file][f.problem.line - 1].strip() for f in report.errors]
+    assert lines == ["b: {prise: null}", '"model": 5,']
+
+
 def test_every_code_belongs_to_one_rule_and_is_told_on_the_page() -> None:
     assert len(CODES) == len(set(CODES))
     assert len(RULES) == len(set(RULES))

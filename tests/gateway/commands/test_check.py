@@ -168,3 +168,15 @@ def test_a_secret_that_was_written_by_mistake_is_not_shown(tmp_path: Path) -> No
         assert result.exit_code == 1
         assert "api_key" in result.output
         assert "hunter2" not in result.output
+
+
+def test_explained_each_value_stands_with_its_place(tmp_path: Path) -> None:
+    path = written(tmp_path, "http://127.0.0.1:9/v1")
+    result = check(path, "--explain")
+    assert result.exit_code == 0
+    assert "confidence_floor: 0.55" in result.stdout
+    assert f"{path}:1" in result.stdout
+    assert "fine: 1 experts" in result.stdout
+    told = json.loads(check(path, "--explain", "--json").stdout)["values"]
+    assert {"key": "router.head", "path": ["router", "head"], "value": "linear", "from": "default"} in told
+    assert "values" not in json.loads(check(path, "--json").stdout)
