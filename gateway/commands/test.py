@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.commands.shared import DEFAULT_CONFIG, Config, Json, State, provisioned, read_config
-from gateway.console import fail, print_json
+from gateway.console import err, fail, print_json
 from router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def test(
         tests = _tests(file, config, tags)
         tests.check(experts)
     except ConfigError as error:
-        if not as_json:
-            raise
-        print_json({"ok": False, "problems": [{n: getattr(p, n) for n in p.__slots__} for p in error.problems]})
+        _say_wrong(error, as_json)
         raise typer.Exit(1) from None
     router = provisioned(config, state)
     from router.routetests import run_route_tests
@@ -83,6 +81,21 @@ def _tests(file: Path | None, config: Path, tags: str) -> RouteTests:
             hint = nearest(tag, tests.tags) if tests.tags else "; no test has one"
             raise typer.BadParameter(f"no test has the tag {tag!r}{hint}", param_hint="--tags")
     return tests.tagged(wanted) if wanted else tests
+
+
+def _say_wrong(error: ConfigError, as_json: bool) -> None:
+    """As `check` says what is wrong in an experts file."""
+    from gateway.checking.excerpt import WIDTH
+    from gateway.checking.findings import errors
+    from gateway.checking.formats import pictured
+
+    found = errors(error.problems)
+    if as_json:
+        print_json({"ok": False, "problems": [finding.described() for finding in found]})
+        return
+    width = max(40, err.width - 10) if err.is_terminal else WIDTH
+    for picture in pictured(found, {name: text.splitlines() for name, text in error.texts.items()}, width):
+        err.print(picture, highlight=False, soft_wrap=True)
 
 
 def _described(name: str, results: Sequence[Result], seconds: float) -> dict[str, Any]:

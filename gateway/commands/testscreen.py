@@ -71,8 +71,14 @@ def _failed(name: str, result: Result) -> Iterator[RenderableType]:
 
 
 def _why(decision: Decision) -> str:
-    scores = decision.scores
-    return f"{decision.expert}, reason {decision.reason}" + (f", {scores.stage} stage" if scores else "")
+    """Who was chosen, the reason, and what was kept to."""
+    parts = [f"{decision.expert}, reason {decision.reason}"]
+    if decision.rules is not None:
+        low = decision.reason == "low_confidence"
+        parts.append(f"below the floor of {decision.rules.floor:g}" if low else f"policy {decision.rules.policy}")
+    if decision.scores is not None:
+        parts.append(f"{decision.scores.stage} stage")
+    return ", ".join(parts)
 
 
 def _domains(decision: Decision) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rich.console import Console, Group
 
 from gateway.commands.testscreen import rendered
-from router.decision import Candidate, Query
+from router.decision import Candidate, Query, Rules
 from router.routetests import Result, RouteTest
 from tests.fakes.memory import decision
 
@@ -17,7 +17,8 @@ CANDIDATES = (
     Candidate("seer", None, None, "cannot do vision"),
     Candidate("general", 0.5, None),
 )
-DECISION = replace(decision("general", domains={"code": 0.2, "general": 0.8}), candidates=CANDIDATES)
+RULES = Rules("auto:cheap", 0.1, 0.55, "general", {})
+DECISION = replace(decision("general", domains={"code": 0.2, "general": 0.8}), candidates=CANDIDATES, rules=RULES)
 
 
 def result(name: str, query: Query, *wrong: str) -> Result:
@@ -40,13 +41,18 @@ def test_a_failure_says_what_was_wanted_what_came_and_from_which_figures() -> No
         "  prompt   and the second? (turn 2 of the conversation)",
         "  wrong    went to general, not to coder",
         "           is low",
-        "  why      general, reason best, transformer stage",
+        "  why      general, reason best, policy auto:cheap, transformer stage",
         "  domains  general 0.800, code 0.200",
         "  quality  general 0.500, coder 0.250",
         "           seer refused: cannot do vision",
         "",
         "1 passed, 1 failed in 0.25 s",
     ]
+
+
+def test_the_floor_is_told_where_it_decided() -> None:
+    low = replace(result("a", Query("x"), "went to general"), decision=replace(DECISION, reason="low_confidence"))
+    assert "general, reason low_confidence, below the floor of 0.55, transformer stage" in shown(low)
 
 
 def test_what_passed_is_a_line_each_where_it_is_asked_for() -> None:
