@@ -24,25 +24,33 @@ SECTION = re.compile(r"#/definitions/(\w+)$")
 
 def experts_page() -> str:
     schema = experts_schema()
-    whole, parts = schema["else"], schema["definitions"]
-    sections = [
-        section("The file", whole, parts),
-        *(section(name, parts[name], parts) for name in reached(whole, parts)),
-    ]
+    parts = schema["definitions"]
+    whole = schema["else"] | {"description": schema["description"]}
+    titles = titles_of(whole, parts)
+    sections = [section("The file", whole, titles, parts)]
+    sections += [section(title, parts[name], titles, parts) for name, title in titles.items()]
     return "\n".join([INTRODUCTION, *sections])
 
 
-def reached(schema: Schema, parts: dict[str, Schema]) -> list[str]:
-    """The parts that it refers to, each once, each followed by its own."""
-    found: list[str] = []
+def titles_of(whole: Schema, parts: dict[str, Schema]) -> dict[str, str]:
+    """For each part of the file the path by which it is first come to, such as experts.NAME.upstream; in that order."""
+    titles: dict[str, str] = {}
 
-    def look(inner: Any) -> None:
-        for name in references(inner):
-            if name not in found and name != REFERENCE and "properties" in parts[name]:
-                found.append(name)
-                look(parts[name])
+    def look(schema: Schema, path: str) -> None:
+        for key, value in schema["properties"].items():
+            inner = f"{path}{key}.NAME" if any("additionalProperties" in way for way in ways(value)) else f"{path}{key}"
+            for name in references(value):
+                if name not in titles and "properties" in parts[name]:
+                    taken = inner in titles.values()
+                    titles[name] = f"{inner} with {parts[name]['required'][0]}" if taken else inner
+                    look(parts[name], f"{inner}.")
 
-    look(schema)
+    look(whole, "")
+    return titles
+
+
+def ways(schema: Schema) -> list[Schema]:
+    found: list[Schema] = schema.get("anyOf", [schema])
     return found
 
 
@@ -57,17 +65,22 @@ def references(schema: Any) -> Iterator[str]:
             yield from references(value)
 
 
-def section(name: str, schema: Schema, parts: dict[str, Schema]) -> str:
+def section(title: str, schema: Schema, titles: dict[str, str], parts: dict[str, Schema]) -> str:
     """A table of the part's keys, below what the part is."""
-    lines = [f"## {name}", ""]
+    lines = [f"## {title}", ""]
     if about := schema.get("description"):
         lines += [paragraph(about), ""]
     lines += ["| key | value | default | says |", "|---|---|---|---|"]
     for key, value in schema["properties"].items():
         default = "*required*" if key in schema.get("required", ()) else default_of(value)
-        anchor = f'<a id="{name.lower().replace(" ", "-")}-{key}"></a>'
-        lines.append(f"| {anchor}`{key}` | {kind(value, parts)} | {default} | {says(value)} |")
+        anchor = f'<a id="{slug(title)}-{key}"></a>'
+        lines.append(f"| {anchor}`{key}` | {kind(value, titles, parts)} | {default} | {says(value)} |")
     return "\n".join([*lines, ""])
+
+
+def slug(title: str) -> str:
+    """The anchor of a heading, on GitHub as on the site."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def paragraph(text: str) -> str:
@@ -103,14 +116,14 @@ def cell(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|").strip()
 
 
-def kind(schema: Schema, parts: dict[str, Schema]) -> str:
+def kind(schema: Schema, titles: dict[str, str], parts: dict[str, Schema]) -> str:
     """What a value may be, in words."""
     if "anyOf" in schema or "allOf" in schema:
-        ways = [kind(way, parts) for way in schema.get("anyOf") or schema["allOf"]]
+        ways = [kind(way, titles, parts) for way in schema.get("anyOf") or schema["allOf"]]
         kept = [way for way in ways if way and not ("duration" in ways and way.startswith("number"))]
         return " or ".join(dict.fromkeys(kept))
     if match := SECTION.match(schema.get("$ref", "")):
-        return referred(match[1].removesuffix(OVERLAY), parts)
+        return referred(match[1].removesuffix(OVERLAY), titles, parts)
     if "enum" in schema or "const" in schema:
         named = [code(one) for one in schema.get("enum") or [schema["const"]]]
         return ", ".join(named) if len(named) <= MOST else f"{', '.join(named[:3])} … {named[-1]}"
@@ -118,22 +131,24 @@ def kind(schema: Schema, parts: dict[str, Schema]) -> str:
     if "string" in kinds and "ms" in schema.get("pattern", ""):
         return "duration"
     return " or ".join(
-        filter(None, (word(one, schema, parts) for one in ([kinds] if isinstance(kinds, str) else kinds)))
+        filter(None, (word(one, schema, titles, parts) for one in ([kinds] if isinstance(kinds, str) else kinds)))
     )
 
 
-def referred(name: str, parts: dict[str, Schema]) -> str:
+def referred(name: str, titles: dict[str, str], parts: dict[str, Schema]) -> str:
     if name == REFERENCE:
         return ""  # the introduction says it of all
-    return f"[{name}](#{name.lower()})" if "properties" in parts[name] else kind(parts[name], parts)
+    if name in titles:
+        return f"[{titles[name]}](#{slug(titles[name])})"
+    return kind(parts[name], titles, parts)
 
 
-def word(name: str, schema: Schema, parts: dict[str, Schema]) -> str:
+def word(name: str, schema: Schema, titles: dict[str, str], parts: dict[str, Schema]) -> str:
     if name == "array":
-        return f"list of {kind(schema.get('items', {}), parts)}"
+        return f"list of {kind(schema.get('items', {}), titles, parts)}"
     if name == "object":
         inner = schema.get("additionalProperties")
-        return f"names, each with {kind(inner, parts)}" if isinstance(inner, dict) else "mapping"
+        return f"names, each with {kind(inner, titles, parts)}" if isinstance(inner, dict) else "mapping"
     return {"string": "text", "null": "", "boolean": "`true`, `false`"}.get(name, bounded(name, schema))
 
 
