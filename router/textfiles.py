@@ -46,11 +46,14 @@ def read_text(path: Path, most: int) -> str:
 def _read(path: Path, most: int) -> bytes:
     """At most one byte more than `most`. Raises OSError, of what is no file as well."""
     descriptor = os.open(path, _OPEN_FLAGS)
-    with open(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise OSError(errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO, "")
-        return file.read(most + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _decoded(raw: bytes) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,10 @@ from hypothesis import strategies as st
 from router.textfiles import UnreadableError, read_text
 
 MOST = 4096
+
+
+def open_files() -> int:
+    return int(psutil.Process().num_fds())
 
 
 def refusal(path: Path) -> UnreadableError:
@@ -75,6 +80,15 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         tmp_path / "a\0b": "is not there: no file has such a name",
     }
     assert {path: str(refusal(path)) for path in said} == said
+
+
+def test_whatever_becomes_of_a_file_it_is_closed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "long").write_bytes(b"x" * (MOST + 1))
+    before = open_files()
+    for name in (".", "pipe", "long", "absent"):
+        refusal(tmp_path / name)
+    assert open_files() == before
 
 
 def test_a_file_that_may_not_be_read_is_told_so(tmp_path: Path) -> None:
