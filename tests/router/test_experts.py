@@ -980,3 +980,11 @@ def test_an_upper_file_changes_what_it_says_and_its_mistakes_are_told_in_it(tmp_
         "base.yaml:4:13: router.fallback: no expert 'general'; known are coder",
         "base.yaml:9:3: domains.legal: no expert serves this domain",
     ]
+
+
+def test_a_file_laid_over_itself_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(good(), "utf-8")
+    path = tmp_path / "top.yaml"
+    path.write_text(f"extends: base.yaml\n{good()}", "utf-8")
+    same = {"digest": "", "sources": None}
+    assert load_experts(path).model_copy(update=same) == parse_experts(good()).model_copy(update=same)
