@@ -76,7 +76,7 @@ class _Entry(Part):
     def _is_a_test(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give a prompt, or the messages of a conversation")
-        if not (self.expert or self.domain or self.not_ or self.confidence is not None):
+        if not (self.expert or self.domain or self.not_ or self.confidence):
             raise ValueError(f"says nothing that has to hold; give one of {', '.join(EXPECTATIONS)}")
         if both := [name for name in (*self.expert, *self.domain) if name in self.not_]:
             raise ValueError(f"{both[0]!r} is wanted, and under not")

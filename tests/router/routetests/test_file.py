@@ -90,6 +90,7 @@ def test_a_test_says_a_prompt_or_a_conversation_and_where_it_has_to_go() -> None
             HEAD + " - {prompt: a}",
             "3:4: tests.0: says nothing that has to hold; give one of expert, domain, not, confidence",
         ),
+        (HEAD + " - {prompt: a, confidence: 0}", "3:4: tests.0: says nothing that has to hold"),
         (HEAD + " - {prompt: a, expert: []}", "3:16: tests.0.expert: value should have at least 1 item"),
         (HEAD + " - {prompt: a, expert: b, not: [c, b]}", "3:4: tests.0: 'b' is wanted, and under not"),
         (HEAD + " - {prompt: a, domain: b, not: b}", "3:4: tests.0: 'b' is wanted, and under not"),
