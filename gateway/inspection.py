@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -16,26 +15,19 @@ from gateway.discovery import PATHS, read_paths
 from gateway.listing import Listing, base_of, differences, lacks, names, read_listing, shown
 from gateway.lora import ROUTES_OFF
 from gateway.pool import Pool
+from gateway.probe import Probe
 from gateway.replica import Replica, by_server
 from gateway.upstreams.adapters import custom_for
-from gateway.upstreams.base import Address, Upstream, UpstreamError
+from gateway.upstreams.base import Address, UpstreamError
 from gateway.upstreams.custom import CustomUpstream
 from gateway.upstreams.litellm.upstream import LiteLLMUpstream
 from gateway.upstreams.openai import OpenAIUpstream
-from gateway.upstreams.sending import plain, refusal, send
 from gateway.workers import embedded
 from gateway.workers.link import Link, LinkedAddress, launches
 from gateway.workers.protocol import WorkerState
 from router.experts import Expert, ExpertsFile
 
-ANSWER_SECONDS = 120.0  # for a token, of a server that may be busy
 LOAD_PATH = "/v1/load_lora_adapter"
-TOOL = {"type": "function", "function": {"name": "noop", "parameters": {"type": "object", "properties": {}}}}
-SCHEMA = {
-    "type": "json_schema",
-    "json_schema": {"name": "yes", "schema": {"type": "object", "properties": {"yes": {"type": "boolean"}}}},
-}
-PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 class Inspected(msgspec.Struct):
@@ -165,11 +157,11 @@ class _Inspection:
             found.problems += [f"endpoint {name} is declared, and its server has no {PATHS[name]}" for name in absent]
         if found.milliseconds is None or found.served is False:
             return found
-        asked = _Asked(self._openai, replica.address, spec, self._seconds)
+        asked = Probe(self._openai, replica.address, spec, self._seconds)
         if said.listing is not None and said.listing.final and found.context is not None:
             found.problems += await asked.without_generating(found.context, said.paths or frozenset())
         if self._ask:
-            await asked.generate(found)
+            await asked.generate(found.problems, found.notes)
         return found
 
     def _compare(self, found: Inspected, spec: Expert, listing: Listing, paths: frozenset[str] | None) -> None:
@@ -190,7 +182,7 @@ class _Inspection:
         if why is not None:
             found.problems.append(why)
         elif self._ask:
-            await _Asked(self._litellm, replica.address, spec, self._seconds).generate(found)
+            await Probe(self._litellm, replica.address, spec, self._seconds).generate(found.problems, found.notes)
         else:
             found.notes.append("a provider is not asked, since any answer has its price: --ask does")
         return found
@@ -203,7 +195,7 @@ class _Inspection:
         else:
             found.problems.append(upstream.failed or f"the upstream {spec.upstream.custom} says that it is not well")
         if self._ask and found.milliseconds is not None:
-            await _Asked(upstream, replica.address, spec, self._seconds).generate(found)
+            await Probe(upstream, replica.address, spec, self._seconds).generate(found.problems, found.notes)
         return found
 
     def _stand_in(self, replica: Replica) -> Inspected:
@@ -215,72 +207,6 @@ class _Inspection:
         else:
             found.notes.append("a stand-in, which the gateway starts itself")
         return found
-
-
-@dataclass
-class _Asked:
-    """An expert at an address, to be asked as a client would."""
-
-    upstream: Upstream
-    address: Address
-    spec: Expert
-    seconds: float
-
-    async def without_generating(self, window: int, paths: frozenset[str]) -> list[str]:
-        """What is declared and refused, of a vLLM: it looks at tools before it refuses more tokens than fit into its
-        window, and at pictures when it counts tokens."""
-        problems = []
-        if "tools" in self.spec.capabilities:
-            body = self._chat(tools=[TOOL], max_tokens=window + 1)
-            status, content = await self._answer("/chat/completions", body, self.seconds)
-            message = refusal(content) or ""
-            if status == 400 and "tool" in message.lower():
-                problems.append(f"tools are declared and refused: {plain(message, self.address)}")
-        if "vision" in self.spec.capabilities and "/tokenize" in paths:
-            picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": PIXEL}}]}
-            body = {"model": self.spec.upstream_model, "messages": [picture]}
-            status, content = await self._answer("/../tokenize", body, self.seconds)
-            message = refusal(content) or ""
-            if status == 400 and "multimodal" in message.lower():
-                problems.append(f"vision is declared and refused: {plain(message, self.address)}")
-        return problems
-
-    async def generate(self, found: Inspected) -> None:
-        """Ask for one token of each kind that is declared."""
-        for what, path, body in self._requests():
-            began = time.perf_counter()
-            status, content = await self._answer(path, body, max(self.seconds, ANSWER_SECONDS))
-            if status == 200:
-                found.notes.append(f"{what} answered in {time.perf_counter() - began:.2f} s")
-            else:
-                why = refusal(content) or content.decode("utf-8", "replace")
-                found.problems.append(f"{what} refused: {plain(why, self.address) or f'status {status}'}")
-
-    def _requests(self) -> list[tuple[str, str, dict[str, Any]]]:
-        endpoints = self.spec.endpoints
-        if endpoints is None or "chat" in endpoints:
-            one = [("chat", "/chat/completions", self._chat(max_tokens=1))]
-            if "tools" in self.spec.capabilities:
-                one.append(("tools", "/chat/completions", self._chat(max_tokens=1, tools=[TOOL])))
-            if "json_schema" in self.spec.capabilities:
-                one.append(("json_schema", "/chat/completions", self._chat(max_tokens=1, response_format=SCHEMA)))
-            return one
-        model = {"model": self.spec.upstream_model}
-        if "completions" in endpoints:
-            return [("completions", "/completions", {**model, "prompt": "Yes", "max_tokens": 1})]
-        if "embeddings" in endpoints:
-            return [("embeddings", "/embeddings", {**model, "input": "yes"})]
-        return []
-
-    def _chat(self, **more: Any) -> dict[str, Any]:
-        return {"model": self.spec.upstream_model, "messages": [{"role": "user", "content": "Say yes."}], **more}
-
-    async def _answer(self, path: str, body: Mapping[str, Any], seconds: float) -> tuple[int, bytes]:
-        """Status 0 where there is none, with why in place of the content."""
-        try:
-            return await send(self.upstream, self.address, path, body, seconds)
-        except UpstreamError as error:
-            return 0, str(error).encode()
 
 
 def _say_state(address: LinkedAddress, said: _Said) -> None:

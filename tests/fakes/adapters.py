@@ -38,6 +38,7 @@ class Worker:
     parent: str | None = None  # of every adapter; the base where it is None
     tools: bool = True  # --enable-auto-tool-choice
     grammar: bool = True
+    schemas_looked_at: bool = True
     pictures: bool = False
     endpoints: tuple[str, ...] = (
         "/v1/chat/completions",
@@ -88,8 +89,10 @@ class Worker:
                 f"tokens. (parameter=max_tokens, value={tokens})"
             )
             return error(400, said, "BadRequestError", "max_tokens")
-        if body.get("response_format") and not self.grammar:
-            return error(400, "Grammar error: there is none", "BadRequestError")
+        if (wanted := body.get("response_format")) and not self.grammar:
+            return error(400, "Structured outputs are not yet supported for this kind of model.", "BadRequestError")
+        if wanted and self.schemas_looked_at and wanted["json_schema"]["schema"]["type"] != "object":
+            return error(400, "Failed to convert the grammar from a schema to a state machine.", "BadRequestError")
         self.generated.append(model)
         choice = {
             "index": 0,

@@ -85,6 +85,8 @@ async def test_one_that_is_as_the_file_says_has_no_problem_and_wrote_nothing(tmp
     (Worker(tools=False), {"capabilities": ["tools"]},
      'tools are declared and refused: "auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'),
     (Worker(), {"capabilities": ["vision"]}, "vision is declared and refused: base is not a multimodal model"),
+    (Worker(grammar=False), {"capabilities": ["json_schema"]},
+     "json_schema is declared and refused: Structured outputs are not yet supported for this kind of model."),
     (Worker(key="k-1"), {}, "it asks for a key: set api_key"),
     (Worker(up=False), {}, "its health is status 503"),
 ])  # fmt: skip
@@ -98,6 +100,11 @@ async def test_what_is_not_as_the_file_says_is_a_problem_without_a_token_written
 
 async def test_what_is_declared_and_there_is_no_problem(tmp_path: Path) -> None:
     assert (await one(tmp_path, Worker(pictures=True), capabilities=["vision", "tools"])).problems == []
+
+
+async def test_a_server_that_takes_any_schema_keeps_to_none(tmp_path: Path) -> None:
+    found = await one(tmp_path, Worker(schemas_looked_at=False), capabilities=["json_schema"])
+    assert found.problems == ["json_schema is declared, and its server keeps to none: it took one that nothing fits"]
 
 
 async def test_a_key_is_sent_and_one_that_is_refused_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +176,8 @@ async def test_asked_for_a_token_of_each_kind_it_answers_or_says_why_not(tmp_pat
     assert worker.generated == ["base"] * 3
     assert [note.partition(" ")[0] for note in found.notes] == ["chat", "tools", "json_schema"]
     found = await one(tmp_path, Worker(grammar=False), ask=True, capabilities=["json_schema"])
-    assert found.problems == ["json_schema refused: Grammar error: there is none"]
+    assert [problem.partition(":")[0] for problem in found.problems] == ["json_schema is declared and refused"]
+    assert [note.partition(" ")[0] for note in found.notes] == ["chat"]
     worker = Worker()
     assert (
         (await one(tmp_path, worker, ask=True, endpoints=["completions"])).notes[0].startswith("completions answered")
