@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from router.decision import Decision
-from router.errors import RouterError
+from router.errors import ExtensionError, RouterError
 from router.routetests.file import RouteTest, RouteTests
 
 if TYPE_CHECKING:
@@ -51,8 +51,15 @@ def run_route_tests(tests: RouteTests, router: Router) -> list[Result]:
 def _result(tests: RouteTests, test: RouteTest, outcome: Decision | RouterError, router: Router) -> Result:
     strangers = tuple(problem.message for problem in tests.strangers(test, router.file))
     if isinstance(outcome, RouterError):
-        return Result(test, strangers or (str(outcome),))
+        return Result(test, strangers or (_told(outcome),))
     return Result(test, strangers or tuple(_wrong(test, outcome)), outcome)
+
+
+def _told(error: RouterError) -> str:
+    """Less what a stranger's policy says, which may quote the prompt: this is for logs too."""
+    if isinstance(error, ExtensionError) and error.part:
+        return f"the policy {error.part} failed" + (f": {type(error.__cause__).__name__}" if error.__cause__ else "")
+    return str(error)
 
 
 def _wrong(test: RouteTest, decision: Decision) -> Iterator[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from router.errors import ExtensionError
+from router.policy import POLICIES, Choice, State
 from router.routetests import Result, parse_route_tests, run_route_tests
 from router.routing import Router
 from tests.fakes.memory import experts_file, router_of
@@ -108,3 +110,12 @@ def test_a_router_that_was_changed_for_the_worse_is_found_out(router: Router) ->
     (result,) = run_route_tests(tests, worse)
     assert (result.name, result.passed) == ("code stays with the coder", False)
     assert "went to general, not to coder" in result.why
+
+
+def test_what_a_strangers_policy_says_of_the_prompt_is_not_repeated(router: Router) -> None:
+    def quoting(state: State) -> Choice | None:
+        raise ExtensionError("the policy auto:acme failed: it was asked code", "auto:acme") from KeyError("code")
+
+    with POLICIES.lending("auto:acme", quoting):
+        failed, fine = run(router, "prompt: code, policy: acme, expert: coder", "prompt: code, expert: coder")
+    assert (failed.why, failed.decision, fine.passed) == ("the policy auto:acme failed: KeyError", None, True)
