@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from router.experts import load_experts
 from tests.deploy.files import EXPERTS, OVERLAYS, Worker, composed_workers
 from tests.deploy.vllms import parsed, variables
+from tests.docs.blocks import commands
+from tests.docs.pages import pages
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
 WRONG = (("model", "--max-model-length", "5"), ("model", "--max-num-seqs", "many"))
@@ -21,9 +24,22 @@ def workers() -> list[Worker]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    asked = (*(worker.arguments for worker in workers()), *WRONG)
+    asked = [*(worker.arguments for worker in workers()), *WRONG, *documented()]
     made = parsed(asked, tmp_path_factory.mktemp("vllm") / "answer.json")
-    return made | {"answers": made["answers"][: -len(WRONG)], "wrong": made["answers"][-len(WRONG) :]}
+    answers = iter(made["answers"])
+    names = {"answers": len(workers()), "wrong": len(WRONG), "documented": len(documented())}
+    return made | {name: list(islice(answers, count)) for name, count in names.items()}
+
+
+def documented() -> list[tuple[str, ...]]:
+    """Those of the pages' `vllm serve`."""
+    return [tuple(words[2:]) for page in pages() for words in commands(page.read_text("utf-8"), "vllm")]
+
+
+def test_its_parser_takes_what_the_pages_say(told: Any) -> None:
+    assert len(told["documented"]) > 1
+    for arguments, answer in zip(documented(), told["documented"], strict=True):
+        assert "error" not in answer, f"{arguments}: {answer['error']}"
 
 
 def test_its_parser_takes_every_argument(told: Any) -> None:

@@ -62,3 +62,16 @@ def script(markdown: str) -> str:
             continue
         lines[block.first : block.last + 1] = inside
     return "\n".join(lines) if any(lines) else ""
+
+
+def commands(markdown: str, program: str) -> list[list[str]]:
+    """The words of each shell line that runs a program, variables set before it left out."""
+    found = []
+    for block in blocks(markdown):
+        for line in block.text.replace("\\\n", " ").splitlines() if block.language == "sh" else ():
+            words = shlex.split(line, comments=True) if program in line else []
+            while words and re.match(r"\w+=", words[0]):
+                words = words[1:]
+            if words[:1] == [program]:
+                found.append(words)
+    return found

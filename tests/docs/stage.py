@@ -32,11 +32,6 @@ GIVEN = HERE / "given"  # files that a reader has: prompts
 SERVES = re.compile(r"(?m)^\s*(?:\w+=\S+ )*(?:moe-gateway|make) serve\b")
 PATIENCE = 90.0  # seconds for a page, on whatever machine
 MODEL = re.compile(r"\bmodel: ([\w./-]+)|\bname: ([\w-]+)|--served-model-name (\S+)")
-# One finished request, for receipts and the ledger.
-SHARED = f"""moe-gateway serve
-curl -s -H 'x-request-id: {declared.REQUEST_ID}' http://GATEWAY/v1/chat/completions \\
-  -d '{{"model": "auto", "messages": [{{"role": "user", "content": "Why do leaves turn red?"}}]}}'
-"""
 # Programs that may do here what they do everywhere. What is in none of the two places is not found, and the page fails.
 REAL = "awk bash cat chmod cp date dirname env grep head jq kill ls mkdir mv openssl rm sed sleep sort tail tee touch tr wc"
 
@@ -153,7 +148,7 @@ def stage(folder: Path) -> Iterator[Stage]:
     with ExitStack() as stack:
         stack.enter_context(forking(folder / "socket"))
         made = Stage(folder, stack, f"127.0.0.1:{free_port()}", folder / "state")
-        began = made.run(SHARED.replace("GATEWAY", made.gateway), made.laid("shared"), made.gateway, leaving=True)
+        began = made.run("moe-gateway serve", made.laid("shared"), made.gateway, leaving=True)
         assert began.status == 0, began.said
         yield made
 
