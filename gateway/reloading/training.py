@@ -1,4 +1,4 @@
-"""Trains and tries a router, as a program: the child of `gateway.reloading.trial`, and the nicest of processes.
+"""Trains and tries a router, as a program: the child of `gateway.reloading.trial`, which steps back for all others.
 
 It leaves when its standard input ends: that happens when its parent is gone, however it went.
 """
@@ -28,7 +28,7 @@ from router.routing import Router
 from router.training.provision import ROUTER, fitting
 from router.training.regression import regression
 
-NICEST = 19
+NICE = 10  # on a machine that has nothing left, a tenth of what a process that serves gets
 SCRATCH = "trial-"  # folders below that of the state, gone when the trial is over
 
 Tell = Callable[[Told], None]
@@ -51,9 +51,11 @@ def main() -> None:
 def _yield_to_others() -> None:
     """Whoever has requests goes first; and where memory runs out, this process is the one to go."""
     with suppress(OSError):
-        os.nice(NICEST)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        os.nice(NICE)
+    # Linux may weigh sessions against each other, as a whole, and this process has one of its own.
+    for name, value in (("autogroup", NICE), ("oom_score_adj", 1000)):
+        with suppress(OSError):
+            Path(f"/proc/self/{name}").write_text(str(value))
 
 
 def _leave_with_parent() -> None:
@@ -88,11 +90,12 @@ def judged(task: Task, tell: Tell) -> Verdict | Refusal:
     if folder is not None:
         return _tried(task, file, load_artifact(folder), *_compared(file, old, load_artifact(folder), rows))
     with _scratch(task.state) as scratch:
-        _train(file, rows, task.state, scratch, tell)
-        new = load_artifact(scratch)
+        made = scratch / ROUTER  # whoever writes a router locks its folder, and this one is held
+        _train(file, rows, task.state, made, tell)
+        new = load_artifact(made)
         verdict = _tried(task, file, new, *_compared(file, old, new, rows))
         if isinstance(verdict, Verdict):
-            publish_artifact(scratch, task.state / ROUTER)
+            publish_artifact(made, task.state / ROUTER)
             verdict.folder = task.state / ROUTER
         return verdict
 
@@ -103,7 +106,6 @@ def _train(file: ExpertsFile, rows: Sequence[Row], state: Path, into: Path, tell
 
     with suppress(OSError, shutil.Error):
         shutil.copytree(state / ROUTER, into, copy_function=_linked, dirs_exist_ok=True)
-        (into / "manifest.json").chmod(0o644)
     train(rows, Recipe.of(file.router), into, lambda step, done, total: tell(Step(step, done, total)))
 
 
@@ -141,23 +143,21 @@ def _compared(file: ExpertsFile, old: Artifact, new: Artifact, rows: Sequence[Ro
 
 
 def _tried(task: Task, file: ExpertsFile, artifact: Artifact, worse: list[str], figures: str) -> Verdict | Refusal:
-    failed = _failed_tests(task.tests, Router(file, artifact))
+    failed = _failed_tests(task.tests, Router(file, artifact)) if task.tests is not None else []
     if (worse or failed) and not task.force:
         return Refusal("worse_routing" if worse else "tests_failed", [*worse, *failed])
     return Verdict(artifact.name, artifact.folder, [*worse, *failed], figures)
 
 
-def _failed_tests(text: str | None, router: Router) -> list[str]:
+def _failed_tests(text: str, router: Router) -> list[str]:
     """A line each. Raises ConfigError where the tests cannot be read."""
-    if text is None:
-        return []
     tests = parse_route_tests(text)
     failed = [result for result in run_route_tests(tests, router) if not result.passed]
     return [f"{FILE_NAME}:{result.test.line}: {_name(tests, result.test)}{result.why}" for result in failed]
 
 
 def _name(tests: RouteTests, test: RouteTest) -> str:
-    """None where it has none but its prompt, which is nothing for a log."""
+    """Empty where it has none but its prompt, which is nothing for a log."""
     return f"{test.name!r} " if tests.file.node(("tests", test.index, "name")) is not None else ""
 
 

@@ -1,0 +1,128 @@
+"""Whoever watches hears of every way in which files change, over the real system."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.reloading.watcher import wakes
+from gateway.settings import Watch
+from tests.fakes.upstream import PATIENCE
+
+SELDOM = 30.0  # seconds between looks: what is heard sooner, the system told
+
+
+@contextlib.asynccontextmanager
+async def watched(path: Path, mode: Watch = Watch.AUTO, seconds: float = SELDOM) -> AsyncIterator[asyncio.Queue[bool]]:
+    """What is heard of `path`, from when it is watched on."""
+    heard: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def listen() -> None:
+        async for _ in wakes(lambda: [path], mode, seconds):
+            heard.put_nowait(True)
+
+    task = asyncio.create_task(listen())
+    try:
+        if mode is Watch.AUTO:
+            await asyncio.wait_for(heard.get(), PATIENCE)  # before it watches
+            await asyncio.sleep(0.2)
+        yield heard
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def in_place(path: Path) -> None:
+    path.write_text("new")
+
+
+def by_rename(path: Path) -> None:
+    other = path.with_name(".experts.yaml.swp")
+    other.write_text("new")
+    other.replace(path)
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("change", [in_place, by_rename, gone], ids=lambda change: str(change.__name__))
+async def test_a_file_that_changes_is_heard_of(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    path = tmp_path / "experts.yaml"
+    path.write_text("old")
+    async with watched(path) as heard:
+        change(path)
+        assert await asyncio.wait_for(heard.get(), PATIENCE)
+
+
+async def test_a_mount_of_kubernetes_is_heard_of_each_time_that_its_link_is_swapped(tmp_path: Path) -> None:
+    mount = tmp_path / "config"
+    path = mount / "experts.yaml"
+
+    def publish(version: str) -> None:
+        (mount / version).mkdir(parents=True)
+        (mount / version / "experts.yaml").write_text(version)
+        (mount / "..data_tmp").symlink_to(version)
+        (mount / "..data_tmp").replace(mount / "..data")
+        for old in mount.glob("..2*"):
+            if old.name != version:
+                shutil.rmtree(old)
+
+    publish("..2026_1")
+    path.symlink_to("..data/experts.yaml")
+    async with watched(path) as heard:
+        for version in ("..2026_2", "..2026_3"):
+            publish(version)
+            assert path.read_text() == version
+            assert await asyncio.wait_for(heard.get(), PATIENCE)
+            await asyncio.sleep(0.5)
+            while not heard.empty():
+                heard.get_nowait()
+
+
+async def test_a_file_that_a_link_leads_to_is_heard_of_where_it_is(tmp_path: Path) -> None:
+    there = tmp_path / "there" / "experts.yaml"
+    there.parent.mkdir()
+    there.write_text("old")
+    path = tmp_path / "here" / "experts.yaml"
+    path.parent.mkdir()
+    path.symlink_to(there)
+    async with watched(path) as heard:
+        in_place(there)
+        assert await asyncio.wait_for(heard.get(), PATIENCE)
+
+
+async def test_a_folder_that_was_gone_is_watched_anew(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "experts.yaml"
+    path.parent.mkdir()
+    path.write_text("old")
+    async with watched(path, seconds=0.3) as heard:
+        shutil.rmtree(path.parent)
+        assert await asyncio.wait_for(heard.get(), PATIENCE)
+        path.parent.mkdir()
+        path.write_text("new")
+        await asyncio.sleep(1.0)  # and is watched again by now
+        while not heard.empty():
+            heard.get_nowait()
+        in_place(path)
+        assert await asyncio.wait_for(heard.get(), PATIENCE)
+
+
+async def test_links_that_lead_to_each_other_are_no_end(tmp_path: Path) -> None:
+    path = tmp_path / "experts.yaml"
+    path.symlink_to("other.yaml")
+    (tmp_path / "other.yaml").symlink_to("experts.yaml")
+    async with watched(path) as heard:
+        path.unlink()
+        assert await asyncio.wait_for(heard.get(), PATIENCE)
+
+
+async def test_looking_wakes_without_being_told_and_off_never(tmp_path: Path) -> None:
+    async with watched(tmp_path / "nowhere", Watch.POLL, seconds=0.05) as heard:
+        assert await asyncio.wait_for(heard.get(), PATIENCE)
+    assert [_ async for _ in wakes(lambda: [tmp_path], Watch.OFF, 0.01)] == []
