@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from router.textfiles import UnreadableError, read_text
@@ -14,6 +17,8 @@ from router.textfiles import UnreadableError, read_text
 FILE = "file:"
 NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 SECRET_BYTES = 64 * 1024
+ASSUMED = "assumed"  # in place of a secret that is not there
+_ASSUMED: ContextVar[bool] = ContextVar("secrets are assumed", default=False)
 _REFERENCE = rf"\$\{{(?P<name>{NAME})(?::-(?P<default>[^{{}}]*))?\}}"
 _PART = re.compile(rf"\$\$\{{|{_REFERENCE}|\$\{{")
 _WHOLE = re.compile(_REFERENCE)
@@ -30,6 +35,16 @@ def filled(text: str) -> str:
     return _PART.sub(_value, text)
 
 
+@contextmanager
+def secrets_assumed() -> Iterator[None]:
+    """Within it a secret that is not there is taken to be: so a file can be checked where its secrets are not."""
+    token = _ASSUMED.set(True)
+    try:
+        yield
+    finally:
+        _ASSUMED.reset(token)
+
+
 def secret(text: str) -> str | None:
     """What the whole of `text` refers to; None where it says that there may be none. Raises ValueError."""
     if is_file(text):
@@ -41,12 +56,19 @@ def secret(text: str) -> str | None:
         raise ValueError("a secret is never written here, as a default neither; write ${NAME}, or ${NAME:-} for none")
     if match["default"] is not None and not _environment(match["name"]):
         return None
+    if _ASSUMED.get() and not _environment(match["name"]):
+        return ASSUMED
     return _fit_for_a_header(filled(text), f"the environment variable {match['name']}")
 
 
 def setting(text: str) -> str:
     """A text that may be secret and need not be: what file:PATH refers to, else as `filled`. Raises ValueError."""
-    return _file(text) if is_file(text) else filled(text)
+    return _file(text) if is_file(text) else _PART.sub(_value_or_assumed, text)
+
+
+def _value_or_assumed(match: re.Match[str]) -> str:
+    absent = match["name"] is not None and match["default"] is None and not _environment(match["name"])
+    return ASSUMED if absent and _ASSUMED.get() else _value(match)
 
 
 def is_file(text: str) -> bool:
@@ -73,6 +95,8 @@ def _environment(name: str) -> str:
 
 def _file(text: str) -> str:
     path = text.removeprefix(FILE)
+    if path and _ASSUMED.get() and not os.path.exists(path):
+        return ASSUMED
     if not path:
         raise ValueError("file: is followed by the path of a file")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +26,7 @@ def validated(file: Placed, model: type[M], value: Any, path: tuple[str, ...], p
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        items = error.errors(include_url=False, include_input=False)
+        items = error.errors(include_url=False)  # with the input: of what may be secret, nothing below repeats it
         problems += [_from_pydantic(file, model, path, item) for item in items]
         return None
 
@@ -36,6 +37,9 @@ def _from_pydantic(file: Placed, model: type[BaseModel], path: tuple[str, ...], 
         return file.problem(place, f"unknown key{nearest(str(place[-1]), _keys_at(model, item['loc']))}", at_key=True)
     if item["type"] == "missing":
         return file.problem(place, "is missing")
+    if item["type"] == "literal_error" and isinstance(item["input"], str):
+        known = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+        return file.problem(place, f"{item['input'][:40]!r} means nothing here{nearest(item['input'], known)}")
     message = str(item["msg"]).removeprefix("Value error, ")
     return file.problem(place, message[:1].lower() + message[1:])
 
@@ -56,7 +60,9 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [found for inner in getattr(annotation, "__args__", ()) for found in _models(inner)]
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, names: Iterable[str]) -> str:
     """What to say of the unknown `word` after what is wrong with it: what was probably meant, else all that is known."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    known = list(names)
+    begins = [name for name in known if len(word) > 2 and name.startswith(word)]
+    close = begins or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"

@@ -122,7 +122,9 @@ Seconds = Annotated[
     Field(gt=0, allow_inf_nan=False),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": _DURATION}, {"type": "number", "exclusiveMinimum": 0}]}),
 ]
-HttpUrl = Annotated[str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s@?#\\]+$"})]
+HttpUrl = Annotated[
+    str, AfterValidator(_http_url), WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s@?#\\]+$"})
+]
 Secret = Annotated[str, AfterValidator(secret), WithJsonSchema({"type": "string", "pattern": _SECRET})]
 Setting = Annotated[str, BeforeValidator(_setting), WithJsonSchema({"type": ["string", "number"]})]
 Word = Annotated[str, BeforeValidator(_word)]

@@ -335,8 +335,9 @@ WRONG = [
     ("floor: 0.6", "floor: 0.6\n  encoder: ''", "encoder: ''", "router.encoder", "no encoder ''"),
     ("floor: 0.6", "floor: 0.6\n  static: moe-statik", "statik", "router.static", "did you mean 'moe-static'?"),
     ("floor: 0.6", "floor: 0.6\n  head: 5", "head: 5", "router.head", "valid string"),
-    ("[tools, json_schema]", "[tools, flying]", "flying", "experts.coder.capabilities.1", "'tools', 'json_schema'"),
-    ("{embedded: smollm2}", "{embedded: other}", "other", "experts.general.upstream.embedded", "'smollm2'"),
+    ("[tools, json_schema]", "[tools, flying]", "flying", "experts.coder.capabilities.1", "known are tools, json_schema"),
+    ("[tools, json_schema]", "[tools, json]", "json]", "experts.coder.capabilities.1", "did you mean 'json_schema'"),
+    ("{embedded: smollm2}", "{embedded: other}", "other", "experts.general.upstream.embedded", "known are smollm2"),
     ("{embedded: smollm2}", "{litellm: gemini}", "gemini", "experts.general.upstream.litellm", "match pattern"),
     (
         "{embedded: smollm2}",

@@ -180,3 +180,33 @@ def test_explained_each_value_stands_with_its_place(tmp_path: Path) -> None:
     told = json.loads(check(path, "--explain", "--json").stdout)["values"]
     assert {"key": "router.head", "path": ["router", "head"], "value": "linear", "from": "default"} in told
     assert "values" not in json.loads(check(path, "--json").stdout)
+
+
+def test_several_files_are_checked_each_and_one_that_is_wrong_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    fine, wrong = written(tmp_path / "a", "http://127.0.0.1:9/v1"), two_mistakes(tmp_path)
+    result = check(fine, wrong)
+    assert result.exit_code == 1
+    assert f"{fine}: fine" in result.stdout
+    assert f"{wrong}: 2 errors" in result.stdout
+    told = json.loads(check(fine, wrong, "--json").stdout)
+    assert told["ok"] is False
+    assert [(one["file"], one["ok"]) for one in told["files"]] == [(fine, True), (wrong, False)]
+    assert check(fine, fine).exit_code == 0
+
+
+@pytest.mark.parametrize("reference", ["${NO_SUCH_KEY}", "file:/no/such/key"])
+def test_where_its_secrets_are_not_a_file_can_be_checked_all_the_same(reference: str, tmp_path: Path) -> None:
+    path = written(tmp_path, "", upstream={"vllm": ["http://127.0.0.1:9/v1"], "api_key": reference})
+    assert check(path).exit_code == 1
+    assert check(path, "--without-secrets").exit_code == 0
+    assert "assumed" not in check(path, "--without-secrets", "--explain").stdout
+    literal = written(tmp_path, "", upstream={"vllm": ["http://127.0.0.1:9/v1"], "api_key": "sk-1"})
+    assert check(literal, "--without-secrets").exit_code == 1
+    assert check(path, "--without-secrets", "--live").exit_code == 2
+
+
+def test_a_workers_environment_may_be_assumed_too(tmp_path: Path) -> None:
+    env = {"HF_TOKEN": "${NO_SUCH_TOKEN}", "OTHER": "file:/no/such/file"}
+    path = written(tmp_path, "", upstream={"launch": {"env": env}})
+    assert (check(path).exit_code, check(path, "--without-secrets").exit_code) == (1, 0)

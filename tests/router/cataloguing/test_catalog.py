@@ -85,7 +85,7 @@ def test_every_error_of_form_is_told_at_once_with_line_and_key() -> None:
     told = str(error.value).splitlines()
     for start in (
         "c.yaml:5:5: models.good-7b.famly: unknown key; did you mean 'family'?",
-        "c.yaml:6:19: models.good-7b.tasks.1: input should be 'code'",
+        "c.yaml:6:19: models.good-7b.tasks.1: 'cooking' means nothing here; did you mean 'reasoning'?",
         "c.yaml:7:25: models.good-7b.parameters.total: input should be a valid number",
         "c.yaml:8:3: models.BAD: a key is 1 to 64 of a-z",
         "c.yaml:9:11: models.BAD.name: string should match",
