@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -52,27 +52,38 @@ class AnswerError(Exception):
 
 
 class Asker:
-    """`experts` are those of the gateway's file, for what their answers cost; `seconds` is all the time that one has."""
+    """`experts` are those of the gateway's file, for what their answers cost; `seconds` is all the time that one has. `hear` is
+    told each piece of an answer as it comes, and whether it is thought and not said."""
 
     def __init__(
-        self, upstream: Upstream, gateway: Address, experts: Mapping[str, Expert], sampling: Sampling, seconds: float
+        self,
+        upstream: Upstream,
+        gateway: Address,
+        experts: Mapping[str, Expert],
+        sampling: Sampling,
+        seconds: float,
+        hear: Callable[[str, bool], None] = lambda text, thought: None,
     ) -> None:
         self._upstream, self._gateway, self._experts = upstream, gateway, experts
-        self._sampling, self._seconds = sampling, seconds
+        self._sampling, self._seconds, self._hear = sampling, seconds, hear
 
     async def ask(self, prompt: Prompt, target: str) -> Answer:
         """What came, be it an answer or an error: it is in the Answer."""
         answer = Answer(key=key_of(prompt, target, self._sampling), prompt=prompt.id, target=target)
+        await self.put(answer, self._body(prompt, target))
+        return answer
+
+    async def put(self, answer: Answer, body: bytes) -> None:
+        """The same for a streamed chat request that is made already."""
         try:
             async with asyncio.timeout(self._seconds):
-                await self._streamed(answer, self._body(prompt, target))
+                await self._streamed(answer, body)
         except TimeoutError:
             answer.error = f"no whole answer within {self._seconds:g} s"
         except (UpstreamError, AnswerError) as error:
             answer.error = str(error)
         except EventTooLargeError:
             answer.error = "an event of the stream has no end"
-        return answer
 
     def _body(self, prompt: Prompt, target: str) -> bytes:
         body: dict[str, Any] = {"model": target, "messages": prompt.messages, "stream": True}
@@ -84,7 +95,7 @@ class Asker:
         began, reply = await self._reply(body)
         try:
             self._note(answer, reply.headers)
-            usage = await _read(answer, reply, began)
+            usage = await self._read(answer, reply, began)
         finally:
             reply.close()
         answer.seconds = time.perf_counter() - began
@@ -113,41 +124,43 @@ class Asker:
         raise AssertionError
 
     def _note(self, answer: Answer, headers: Mapping[str, str]) -> None:
-        answer.expert, answer.model = headers.get("x-moe-expert", ""), headers.get("x-moe-model", "")
+        answer.expert = headers.get("x-moe-expert", answer.expert)
+        answer.model = headers.get("x-moe-model", answer.model)
         answer.domain, answer.reason = headers.get("x-moe-domain", ""), headers.get("x-moe-reason", "")
 
+    async def _read(self, answer: Answer, reply: Reply, began: float) -> Usage | None:
+        """Take in the stream; returns the usage that it told. Raises AnswerError, UpstreamError, EventTooLargeError."""
+        splitter, usage, done = EventSplitter(), None, False
+        async for data in reply.chunks():
+            for event in splitter.feed(data):
+                payload = payload_of(event)
+                if payload == b"[DONE]":
+                    done = True
+                elif payload:
+                    usage = read_usage(payload) or usage
+                    self._take(answer, payload, began)
+        if not done and not answer.finish:
+            raise AnswerError("the answer broke off")
+        return usage
 
-async def _read(answer: Answer, reply: Reply, began: float) -> Usage | None:
-    """Take in the stream; returns the usage that it told. Raises AnswerError, UpstreamError, EventTooLargeError."""
-    splitter, usage, done = EventSplitter(), None, False
-    async for data in reply.chunks():
-        for event in splitter.feed(data):
-            payload = payload_of(event)
-            if payload == b"[DONE]":
-                done = True
-            elif payload:
-                usage = read_usage(payload) or usage
-                _take(answer, payload, began)
-    if not done and not answer.finish:
-        raise AnswerError("the answer broke off")
-    return usage
-
-
-def _take(answer: Answer, payload: bytes, began: float) -> None:
-    try:
-        chunk = _CHUNK.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise AnswerError("an event of the stream cannot be read") from None
-    if chunk.error is not None:
-        raise AnswerError(chunk.error.message or "the expert failed")
-    for choice in chunk.choices[:1]:
-        delta = choice.delta or _Delta()
-        thought = delta.reasoning_content or delta.reasoning or ""
-        if (delta.content or thought) and answer.first_token is None:
-            answer.first_token = time.perf_counter() - began
-        answer.text += delta.content or ""
-        answer.reasoning += thought
-        answer.finish = choice.finish_reason or answer.finish
+    def _take(self, answer: Answer, payload: bytes, began: float) -> None:
+        try:
+            chunk = _CHUNK.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise AnswerError("an event of the stream cannot be read") from None
+        if chunk.error is not None:
+            raise AnswerError(chunk.error.message or "the expert failed")
+        for choice in chunk.choices[:1]:
+            delta = choice.delta or _Delta()
+            thought = delta.reasoning_content or delta.reasoning or ""
+            if (delta.content or thought) and answer.first_token is None:
+                answer.first_token = time.perf_counter() - began
+            answer.text += delta.content or ""
+            answer.reasoning += thought
+            for piece, is_thought in ((thought, True), (delta.content, False)):
+                if piece:
+                    self._hear(piece, is_thought)
+            answer.finish = choice.finish_reason or answer.finish
 
 
 def _message(content: bytes, status: int) -> str:

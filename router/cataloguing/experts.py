@@ -1,68 +1,89 @@
-"""Experts: an entry of experts.yaml for a model of the catalogue, as the lines that a person would write."""
+"""Drafts of experts: for a model of the catalogue, or for one that a server has."""
 
 from __future__ import annotations
 
-import json
 import re
-import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 
+from router.cataloguing.draft import Draft
 from router.cataloguing.entry import Model
 from router.cataloguing.fitting import Fit
 from router.experts import ExpertsFile
 
-WIDE = 110  # characters of a line of comment
-_PLAIN = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._/=+:-]*")
-_NOT_TEXT = re.compile(
-    r"(?i)(true|false|null|yes|no|on|off|-+|[-+.0-9_e:]+|[-+]?0[xob][0-9a-f_]+)"
-)  # nor might be, to YAML
-_NUMBER = re.compile(r"0|[1-9][0-9]*")  # is read back as the same text
 
-
-def expert_lines(expert: str, fit: Fit, file: ExpertsFile, url: str | None, quantised: str | None = None) -> list[str]:
-    """The entry, its key at no indentation.
-
-    Without `url` its worker is launched, on the first GPUs that no other expert of the file has; `quantised` is the hub id of a
+def fitted(expert: str, fit: Fit, file: ExpertsFile, url: str | None, quantised: str | None = None) -> Draft:
+    """Without `url` its worker is launched, on the first GPUs that no other expert of the file has; `quantised` is the hub id of a
     copy that is served in place of the model.
     """
-    return list(_lines(expert, fit, file, url, quantised))
-
-
-def _lines(expert: str, fit: Fit, file: ExpertsFile, url: str | None, quantised: str | None) -> Iterator[str]:
     model = fit.model
-    yield f"{_scalar(expert)}:"
-    yield from (f"  # {line}" for line in textwrap.wrap(_about(fit), WIDE))
-    yield f"  model: {_scalar(quantised or model.name)}"
-    yield f"  domains: {_list(domains_of(model, file.domain_names))}"
-    if url is not None:
-        yield f"  upstream: {{vllm: [{_scalar(url)}]}}"
-    else:
-        yield "  upstream:"
-        yield "    launch:"
-        yield "      engine: vllm"
-        if words := arguments_of(fit, quantised):
-            yield f"      args: {_list(words)}"
-        yield f"      gpus: [{', '.join(map(str, free_gpus(file, fit.gpus)))}]"
-    if model.price is not None:
-        price = model.price
-        figures = f"{{input: {_figure(price.input)}, output: {_figure(price.output)}}}"
-        yield f"  price: {figures}  # USD per million tokens, as {price.provider} asked in {price.date}"
-    yield f"  context_window: {fit.context}"
-    yield f"  capabilities: {_list(_capabilities(model))}"
-    if "japanese" in model.tasks:
-        yield "  languages: [ja]"
-    if file.fallback != expert:
-        yield f"  fallbacks: {_list([file.fallback])}"
+    return Draft(
+        expert=expert,
+        about=_about(fit),
+        model=quantised or model.name,
+        domains=dict.fromkeys(domains_of(model, file.domain_names)),
+        url=url,
+        arguments=arguments_of(fit, quantised),
+        gpus=tuple(free_gpus(file, fit.gpus)),
+        price=model.price,
+        context=fit.context,
+        capabilities=_capabilities(model),
+        languages=_languages(model),
+        fallbacks=_fallbacks(expert, file),
+    )
+
+
+def served(
+    expert: str,
+    model: str,
+    file: ExpertsFile,
+    url: str,
+    context: int | None,
+    known: Model | None,
+    adapter: str | None = None,
+) -> Draft:
+    """For what runs at `url`, with the window in tokens that its server told; `known` is what the catalogue has of it. With an
+    `adapter`, `model` is what that belongs to."""
+    return Draft(
+        expert=expert,
+        about=_terms(known) if known else "",
+        model=model,
+        domains=dict.fromkeys(domains_of(known, file.domain_names)) if known else {},
+        url=url,
+        adapter=adapter,
+        price=known.price if known else None,
+        context=context or (known.context if known else None),
+        capabilities=_capabilities(known) if known else (),
+        languages=_languages(known) if known else (),
+        fallbacks=_fallbacks(expert, file),
+    )
+
+
+def id_for(model: str, file: ExpertsFile) -> str:
+    """An id for an expert of that model which the file does not have yet."""
+    words = re.sub(r"[^a-z0-9._-]+", "-", model.rpartition("/")[2].lower()).strip("._-")[:56] or "expert"
+    taken = {*file.experts, *file.aliases, "auto", "none"}
+    names = (f"{words}-{n}" if n > 1 else words for n in range(1, len(taken) + 2))
+    return next(name for name in names if name not in taken)
+
+
+def _fallbacks(expert: str, file: ExpertsFile) -> tuple[str, ...]:
+    return () if file.fallback == expert else (file.fallback,)
+
+
+def _languages(model: Model) -> tuple[str, ...]:
+    return ("ja",) if "japanese" in model.tasks else ()
 
 
 def _about(fit: Fit) -> str:
-    licence = fit.model.licence
     where = "a GPU" if fit.gpus == 1 else f"each of {fit.gpus} GPUs"
+    return f"{_terms(fit.model)} At {fit.precision} it takes {fit.each_gb:.1f} GB of {where}, by docs/catalog.md."
+
+
+def _terms(model: Model) -> str:
+    licence = model.licence
     limits = f": {licence.limits.rstrip('.')}" if licence and licence.limits else ""
     terms = f" Licence: {licence.id}{limits}." if licence else ""
-    return (
-        f"Of {fit.model.maker}.{terms} At {fit.precision} it takes {fit.each_gb:.1f} GB of {where}, by docs/catalog.md."
-    )
+    return f"Of {model.maker}.{terms}"
 
 
 def domains_of(model: Model, known: Collection[str]) -> list[str]:
@@ -85,22 +106,7 @@ def free_gpus(file: ExpertsFile, number: int) -> list[int]:
     return [gpu for gpu in range(number + len(taken)) if gpu not in taken][:number]
 
 
-def _capabilities(model: Model) -> list[str]:
+def _capabilities(model: Model) -> tuple[str, ...]:
     """vLLM has every model answer by a JSON schema; tools take a parser."""
     tools = any(word.partition("=")[0] == "--tool-call-parser" for word in model.serve)
-    return [*(["tools"] if tools else []), "json_schema", *(["vision"] if "vision" in model.tasks else [])]
-
-
-def _figure(value: float) -> str:
-    return f"{value:.6f}".rstrip("0").rstrip(".") or "0"
-
-
-def _list(words: Sequence[str]) -> str:
-    return f"[{', '.join(map(_scalar, words))}]"
-
-
-def _scalar(word: str) -> str:
-    """As YAML has it: bare where that can only be read as this text, else in quotes."""
-    if _NUMBER.fullmatch(word) or (_PLAIN.fullmatch(word) and not word.endswith(":") and not _NOT_TEXT.fullmatch(word)):
-        return word
-    return json.dumps(word)
+    return (*(("tools",) if tools else ()), "json_schema", *(("vision",) if "vision" in model.tasks else ()))

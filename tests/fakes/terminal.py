@@ -52,11 +52,12 @@ def _hears_sigint() -> None:
 
 
 @contextmanager
-def terminal(*arguments: str, rows: int = 24, columns: int = 100) -> Iterator[Terminal]:
+def terminal(*arguments: str, rows: int = 24, columns: int = 100, term: str = "xterm-256color") -> Iterator[Terminal]:
+    """`term` is what it calls itself: dumb, and nothing is drawn over what was written."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     command = [sys.executable, "-m", "gateway.cli", *arguments]
-    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment = {**os.environ, "TERM": term}
     process = subprocess.Popen(
         command,
         stdin=slave,

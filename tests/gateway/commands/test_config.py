@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from gateway.cli import app, main
 from gateway.history import History
 from router.experts import load_experts
 from router.sources import Sources, read_sources
+from tests.fakes.pages import pages
 from tests.fakes.terminal import terminal
 
 FILE = """\
@@ -195,28 +193,8 @@ REFUSED = {
 }  # fmt: skip
 
 
-@contextmanager
-def answering(code: int, body: str) -> Iterator[str]:
-    """A server that answers GET /admin/config alone; 401 without the key."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            fine = self.headers["authorization"] == "Bearer the-admin-key"
-            self.send_response(404 if self.path != "/admin/config" else code if fine else 401)
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def answering(body: str) -> AbstractContextManager[str]:
+    return pages({"/admin/config": body}, "the-admin-key")
 
 
 @pytest.fixture
@@ -226,7 +204,7 @@ def keyed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("keyed")
 def test_status_tells_what_is_served_and_why_the_newest_is_not(config: Path) -> None:
-    with answering(200, json.dumps(REFUSED)) as url:
+    with answering(json.dumps(REFUSED)) as url:
         result = run("status", "--url", url, "--config", config)
         document = run("status", "--url", f"{url}/v1", "--config", config, "--json")
     assert (result.exit_code, document.exit_code) == (1, 1)
@@ -240,7 +218,7 @@ def test_status_tells_what_is_served_and_why_the_newest_is_not(config: Path) -> 
 @pytest.mark.usefixtures("keyed")
 def test_status_is_fine_where_the_files_are_what_is_served(config: Path) -> None:
     fine = REFUSED | {"status": "serving", "config": load_experts(config).digest, "problems": [], "wanted": None}
-    with answering(200, json.dumps(fine)) as url:
+    with answering(json.dumps(fine)) as url:
         result = run("status", "--url", url, "--config", config)
     assert result.exit_code == 0
     assert "what is served" in result.stdout
@@ -252,14 +230,14 @@ def test_status_is_fine_where_the_files_are_what_is_served(config: Path) -> None
 def test_what_is_no_gateway_is_said_to_be_none(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
-    with answering(200, body) as url:
+    with answering(body) as url:
         assert "no moe-gateway that tells its configuration" in refused(capsys, monkeypatch, "status", "--url", url)
 
 
 def test_status_asks_for_the_admin_key_and_for_a_gateway(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with answering(200, "{}") as url:
+    with answering("{}") as url:
         assert "set MOE_GATEWAY_ADMIN_KEY" in refused(capsys, monkeypatch, "status", "--url", url)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli import app, main
+from gateway.commands.editing import edited
+from gateway.history import History
 from router.experts import load_experts
+from tests.fakes.pages import pages
+from tests.fakes.terminal import terminal
+from tests.fakes.upstream import PATIENCE, FakeServer, chunk, fake_server, status, streams
+from tests.integration.conftest import Start, artifact, experts_yaml, servers, start
+
+__all__ = ["artifact", "servers", "start"]  # fixtures
 
 ROOT = Path(__file__).parents[3]
 CODER = "qwen2.5-coder-7b-instruct"
@@ -41,12 +51,14 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["experts", *map(str, arguments)])
 
 
-def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> str:
-    """What is told on standard error with exit status 1."""
+def refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str | Path, status: int = 1
+) -> str:
+    """What is told on standard error with that exit status."""
     monkeypatch.setattr("sys.argv", ["moe-gateway", "experts", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
         main()
-    assert left.value.code == 1
+    assert left.value.code == status
     return capsys.readouterr().err
 
 
@@ -189,12 +201,320 @@ def test_an_expert_is_removed_unless_others_need_it(
     run("add", CODER, "--id", "coder", "--config", config)
     whole = config.read_text("utf-8")
     told = refused(capsys, monkeypatch, "remove", "general", "--config", config)
-    assert "router.fallback: no expert 'general'" in told
-    assert "experts.coder.fallbacks.0: no expert 'general'" in told
+    assert "goes with general: a fallback of coder" in told
+    assert "goes with general: router.fallback" in told
+    assert "--force takes that out, too" in told
     assert "it has general, coder" in refused(capsys, monkeypatch, "remove", "nobody", "--config", config)
     assert config.read_text("utf-8") == whole
     assert run("remove", "coder", "--config", config).stdout == f"coder: removed from {config}\n"
     assert config.read_text("utf-8") == FILE
+
+
+REFERRED = """\
+version: 1
+experts:
+  general: {model: m, domains: [general], upstream: {vllm: ["http://h/v1"]}, fallbacks: [lawyer]}   # the last resort
+  coder:
+    model: m
+    domains: [code]
+    upstream: {vllm: ["http://h/v1"]}
+    fallbacks:
+      - lawyer   # odd
+      - general  # better
+  # Of law.
+  lawyer:
+    model: m
+    domains: {legal: 0.9, tax: 0.8}
+    upstream: {vllm: ["http://h/v1"]}
+router: {fallback: lawyer, confidence_floor: 0.5}
+aliases: {law: lawyer, all: auto}
+domains:
+  tax:
+    examples: &five [a, b, c, d, e]
+  legal:
+    examples: *five   # the same
+"""
+
+
+def test_with_force_all_that_refers_to_an_expert_goes_too(config: Path) -> None:
+    config.write_text(REFERRED)
+    result = run("remove", "lawyer", "--force", "--config", config)
+    assert result.exit_code == 0, result.output
+    assert (
+        config.read_text()
+        == """\
+version: 1
+experts:
+  general: {model: m, domains: [general], upstream: {vllm: ["http://h/v1"]}}   # the last resort
+  coder:
+    model: m
+    domains: [code]
+    upstream: {vllm: ["http://h/v1"]}
+    fallbacks:
+      - general  # better
+  # Of law.
+router: {confidence_floor: 0.5}
+aliases: {all: auto}
+"""
+    )
+    assert "goes with lawyer: the domain legal and its 5 examples" in result.stdout
+    assert "general answers when the router is unsure" in result.stdout
+    kept = History(config.parent / ".moe-gateway" / "history").entries()[0]
+    assert (kept.why, kept.texts["experts.yaml"]) == ("kept", REFERRED)
+
+
+def test_a_dry_run_tells_what_would_go(config: Path) -> None:
+    config.write_text(REFERRED)
+    told = json.loads(run("remove", "lawyer", "--dry-run", "--json", "--config", config).stdout)
+    assert (told["written"], len(told["with_it"])) == (False, 6)
+    assert config.read_text() == REFERRED
+    assert not (config.parent / ".moe-gateway").exists()
+
+
+def test_who_answers_with_anothers_worker_is_told(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("add", CODER, "--id", "coder", "--config", config)
+    adapter = (
+        "  rust:\n    model: r\n    domains: [code]\n    upstream: {worker: coder, adapter: {name: r, path: /r}}\n"
+    )
+    config.write_text(config.read_text().replace("\naliases", f"\n{adapter}\naliases"))
+    told = refused(capsys, monkeypatch, "remove", "coder", "--force", "--config", config)
+    assert "rust answer with the worker of coder" in told
+
+
+def test_what_an_extended_file_has_is_not_taken_out_here(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("add", CODER, "--id", "coder", "--config", config)
+    config.rename(config.parent / "base.yaml")
+    config.write_text("extends: base.yaml\nexperts:\n  coder:\n    max_in_flight: 4\n  other:\n    model: m\n"
+                      "    domains: [code]\n    upstream: {vllm: ['http://h/v1']}\n")  # fmt: skip
+    told = refused(capsys, monkeypatch, "remove", "coder", "--config", config)
+    assert "coder stands in a file that" in told
+    assert run("remove", "other", "--config", config).exit_code == 0
+    assert list(load_experts(config).experts) == ["general", "coder"]
+
+
+CARDS: list[dict[str, object]] = [
+    {"id": "Qwen/Qwen2.5-Coder-7B-Instruct", "owned_by": "vllm", "max_model_len": 16384},
+    {"id": "tax-lora", "owned_by": "vllm", "parent": "Qwen/Qwen2.5-Coder-7B-Instruct"},
+    {"id": "org/legal-8b", "owned_by": "vllm", "max_model_len": 8192},
+]
+LEGAL = 'Is a verbal contract enforceable?\ncan he keep my deposit\n\nfired while sick\nDraft an NDA, ${party}.\nmy "will"\n'
+
+
+def models(*cards: dict[str, object], key: str | None = None) -> AbstractContextManager[str]:
+    return pages({"/v1/models": json.dumps({"object": "list", "data": cards})}, key)
+
+
+def test_a_server_is_asked_what_it_has(config: Path) -> None:
+    with models(CARDS[0]) as url:
+        assert run("add", "--url", url, "--config", config).exit_code == 0
+    expert = load_experts(config).experts["qwen2.5-coder-7b-instruct"]
+    assert expert.model == "Qwen/Qwen2.5-Coder-7B-Instruct"
+    assert (expert.context_window, list(expert.domains)) == (16384, ["code"])
+    assert expert.upstream.vllm[0].url == f"{url}/v1"
+    assert "tools" in expert.capabilities
+
+
+def test_of_several_models_one_has_to_be_named_and_may_be_an_adapter(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVER_KEY", "the-key")
+    asked = ("add", "--domain", "code=0.7", "--config", config, "--api-key", "SERVER_KEY")
+    with models(*CARDS, key="the-key") as url:
+        assert run(*asked, "--url", url).exit_code == 2
+        assert "it has Qwen/" in refused(capsys, monkeypatch, *asked, "--url", url, "--model", "other")
+        assert run(*asked, "--url", url, "--model", "tax-lora").exit_code == 0
+    expert = load_experts(config).experts["tax-lora"]
+    assert (expert.model, expert.upstream_model) == ("Qwen/Qwen2.5-Coder-7B-Instruct", "tax-lora")
+    assert (expert.upstream.api_key, expert.context_window) == ("the-key", 16384)
+    assert "the-key" not in config.read_text()
+
+
+@pytest.mark.parametrize("body", ["", "[]", '{"data": [{"id": 5}]}', '{"object": "list", "data": []}', "[" * 100_000])
+def test_a_server_that_does_not_tell_its_models_is_told(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    with pages({"/v1/models": body}) as url:
+        assert "list of models" in refused(capsys, monkeypatch, "add", "--url", url, "--config", config)
+    assert config.read_text() == FILE
+
+
+def test_a_key_that_is_lacking_and_a_server_that_is_not_there_are_told(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("add", "--config", config, "--url")
+    with models(CARDS[0], key="k") as url:
+        assert "name its variable with --api-key" in refused(capsys, monkeypatch, *asked, url)
+        monkeypatch.setenv("WRONG", "w")
+        assert "it refuses the key in WRONG" in refused(capsys, monkeypatch, *asked, url, "--api-key", "WRONG")
+        assert "UNSET is not set" in refused(capsys, monkeypatch, *asked, url, "--api-key", "UNSET")
+    assert "it could not be reached" in refused(capsys, monkeypatch, *asked, url)
+
+
+def test_a_new_domain_comes_with_its_examples_and_both_go_to_the_byte(config: Path) -> None:
+    (config.parent / "legal.txt").write_text(LEGAL)
+    with models(CARDS[2]) as url:
+        asked = ("add", "--url", url, "--domain", "legal=0.9", "--config", config)
+        assert run(*asked).exit_code == 2
+        assert config.read_text() == FILE
+        result = run(*asked, "--examples", config.parent / "legal.txt", "--description", "law")
+    assert result.exit_code == 0, result.output
+    assert "the catalogue does not know org/legal-8b" in result.stderr
+    file = load_experts(config)
+    assert file.experts["legal-8b"].domains == {"legal": 0.9}
+    assert file.domains["legal"].description == "law"
+    assert file.domains["legal"].examples == tuple(filter(None, LEGAL.splitlines()))
+    assert run("remove", "legal-8b", "--force", "--config", config).exit_code == 0
+    assert config.read_text() == FILE
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (("--domain", "legal=2"), "a quality from 0 to 1"),
+        (("--domain", "=0.5"), "a quality from 0 to 1"),
+        (("--domain", "code", "--examples", "legal.txt"), "--examples are for one new domain"),
+        (("--domain", "legal"), "the domain 'legal' is new"),
+    ],
+)
+def test_domains_that_cannot_be_are_told(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...], told: str
+) -> None:
+    monkeypatch.chdir(config.parent)
+    (config.parent / "legal.txt").write_text(LEGAL)
+    assert told in refused(capsys, monkeypatch, "add", CODER, *said, "--config", config, status=2)
+    assert config.read_text() == FILE
+
+
+def test_without_a_terminal_something_has_to_be_named(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "on a terminal it asks" in refused(capsys, monkeypatch, "add", "--config", config, status=2)
+
+
+def test_what_changed_meanwhile_is_not_overwritten(config: Path) -> None:
+    edit = edited(config, lambda text: text + "# ours\n")
+    config.write_text(FILE + "# theirs\n")
+    with pytest.raises(SystemExit):
+        edit.write()
+    assert config.read_text() == FILE + "# theirs\n"
+
+
+def test_a_byte_order_mark_stays(config: Path) -> None:
+    config.write_bytes(b"\xef\xbb\xbf" + FILE.encode())
+    assert run("add", CODER, "--config", config).exit_code == 0
+    assert config.read_bytes().startswith(b"\xef\xbb\xbfversion")
+    assert run("remove", CODER, "--config", config).exit_code == 0
+    assert config.read_bytes() == b"\xef\xbb\xbf" + FILE.encode()
+
+
+def test_on_a_terminal_it_asks_for_all_and_shows_what_it_would_do(config: Path) -> None:
+    """From an address to a new domain, with prompts of the corpus and of one's own, to the file that is written."""
+    with models(*CARDS) as url, terminal("experts", "add", "--config", str(config), columns=120, term="dumb") as screen:
+        for question, answer in (
+            ("a number of the list", "coder"),
+            ("qwen2.5-coder-7b-instruct(.|\n)*a number of the list", url),
+            ("Which model, by number or name", "3"),
+            ("expert's id", "lawyer"),
+            ("how good from 0 to 1", "legal=0.9"),
+            ("What it is about", "law: contracts, tenancy, courts"),
+            ("Which to take", "1,3-5"),
+            ("A file of prompts", ""),
+            ("an empty line ends", "can my landlord keep my deposit"),
+            (">", ""),
+            ("Write it to", "y"),
+        ):
+            assert screen.until(question, 100), screen.seen[-2000:]
+            screen.press(f"{answer}\r")
+        assert screen.until("lawyer: written to")
+        assert screen.process.wait(PATIENCE) == 0
+    assert re.search("Of the 5 example prompts that it learned from, [3-5] go to it", screen.seen)
+    assert re.search(r"\d of the router's own 192 prompts go to it", screen.seen)
+    file = load_experts(config)
+    assert file.experts["lawyer"].model == "org/legal-8b"
+    assert file.domains["legal"].examples[-1] == "can my landlord keep my deposit"
+    assert len(file.domains["legal"].examples) == 5
+    assert config.read_text().startswith(FILE.rpartition("\naliases")[0])
+
+
+def test_on_a_terminal_no_is_no(config: Path) -> None:
+    with terminal("experts", "add", CODER, "--no-effect", "--config", str(config)) as screen:
+        for question, answer in (("expert's id", ""), ("how good", ""), ("Write it to", "n")):
+            assert screen.until(question, 100), screen.seen[-2000:]
+            screen.press(f"{answer}\r")
+        assert screen.process.wait(PATIENCE) == 1
+    assert config.read_text() == FILE
+
+
+def test_the_effect_on_routing_is_predicted(config: Path) -> None:
+    """An expert that is better at code takes what is about code, and little else."""
+    told = json.loads(
+        run("add", CODER, "--domain", "code=0.95", "--effect", "--dry-run", "--json", "--config", config).stdout
+    )
+    effect = told["effect"]
+    assert effect["to_it"]["code"] > 0.8 * 192 / 4
+    assert effect["from"] == {"general": sum(effect["to_it"].values())}
+    assert effect["quality"]["after"] > effect["quality"]["before"]
+
+
+def test_one_prompt_is_put_to_an_expert_with_its_defaults(config: Path) -> None:
+    with fake_server() as server:
+        config.write_text(
+            f"version: 1\nexperts:\n  a:\n    model: m\n    domains: [code]\n    upstream: {{vllm: [{server.url}]}}\n"
+            "    defaults: {system: Be brief.}\n    price: {input: 1000000, output: 1000000}\n"
+        )
+        result = run("test", "a", "Hello?", "--config", config)
+        told = json.loads(run("test", "a", "--max-tokens", "7", "--json", "--config", config).stdout)
+        server.behaviour = status(500)
+        failed = run("test", "a", "--config", config)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Hello wörld\n")
+    assert re.search(r"first token +\d+\.\d{3} s\ntotal +\d", result.stdout)
+    assert re.search(r"tokens +11 in, 4 out\ncost +15\.000000 USD", result.stdout)
+    assert [message["role"] for message in server.requests[0]["messages"]] == ["system", "user"]
+    assert server.requests[0]["model"] == "m"
+    assert server.requests[1]["max_tokens"] == 7
+    assert (told["ok"], told["text"], told["expert"], told["output_tokens"]) == (True, "Hello wörld", "a", 4)
+    assert failed.exit_code == 1
+    assert "error: a: refused with 500" in failed.stderr
+
+
+def test_a_stream_is_shown_without_what_moves_a_terminal(config: Path) -> None:
+    with fake_server(
+        streams(chunk({"reasoning_content": "hm"}), chunk({"content": "a\x1b[2Jb"}), chunk({}, "stop"))
+    ) as server:
+        config.write_text(
+            f"version: 1\nexperts:\n  a:\n    model: m\n    domains: [code]\n    upstream: {{vllm: [{server.url}]}}\n"
+        )
+        result = run("test", "a", "--config", config)
+    assert result.stdout.startswith("hma�[2Jb\n")
+    assert "not known: it has no token price" in result.stdout
+
+
+def test_it_is_asked_through_a_running_gateway_too(start: Start, servers: list[FakeServer], config: Path) -> None:
+    gateway = start(experts_yaml(servers[0]))
+    config.write_text(experts_yaml(servers[0]))
+    told = json.loads(run("test", "auto", "Hello?", "--url", gateway.url, "--json", "--config", config).stdout)
+    assert (told["expert"], told["model"], told["text"]) == ("one", "model-one", "Hello wörld")
+    assert told["reason"]
+
+
+def test_a_stand_in_is_started_to_be_asked(config: Path) -> None:
+    config.write_text("version: 1\nexperts:\n  a: {model: m, domains: [code], upstream: {embedded: smollm2}}\n")
+    told = json.loads(run("test", "a", "Hi", "--max-tokens", "2", "--json", "--config", config).stdout)
+    assert (told["ok"], told["finish"], told["output_tokens"]) == (True, "length", 2)
+
+
+def test_nobody_runs_a_worker_is_told(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("add", CODER, "--id", "coder", "--config", config)
+    told = refused(capsys, monkeypatch, "test", "coder", "--config", config)
+    assert "nobody runs the worker of coder: start moe-gateway workers up" in told
+    assert "it has general, coder" in refused(capsys, monkeypatch, "test", "codr", "--config", config)
 
 
 def test_the_experts_of_a_file_are_listed_without_addresses_and_keys(config: Path) -> None:

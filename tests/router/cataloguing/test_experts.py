@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.cataloguing.catalog import load_catalog
-from router.cataloguing.experts import expert_lines, free_gpus
+from router.cataloguing.experts import fitted, free_gpus
 from router.cataloguing.fitting import fit
 from router.errors import CatalogError
 from router.experts import Expert, ExpertsFile, parse_experts
@@ -35,7 +35,7 @@ def written(lines: list[str], name: str) -> Expert:
 
 def test_an_entry_for_a_worker_that_is_launched_reads_as_a_person_would_write_it() -> None:
     found = fit(model(licence={"id": "Own", "kind": "research", "limits": "No money."}, context=16384), 12, 2)
-    assert "\n".join(expert_lines("coder", found, FILE, None)) == textwrap.dedent("""\
+    assert "\n".join(fitted("coder", found, FILE, None).lines()) == textwrap.dedent("""\
         coder:
           # Of Maker. Licence: Own: No money. At bf16 it takes 10.7 GB of each of 2 GPUs, by docs/catalog.md.
           model: Maker/Model-7B
@@ -52,7 +52,7 @@ def test_an_entry_for_a_worker_that_is_launched_reads_as_a_person_would_write_it
 
 
 def test_an_entry_for_a_worker_that_runs_has_its_address() -> None:
-    expert = written(expert_lines("x", fit(model(), 80), FILE, "http://10.0.0.5:8000/v1"), "x")
+    expert = written(fitted("x", fit(model(), 80), FILE, "http://10.0.0.5:8000/v1").lines(), "x")
     assert [replica.url for replica in expert.upstream.vllm] == ["http://10.0.0.5:8000/v1"]
     assert expert.upstream.launch is None
     assert expert.context_window == 131072
@@ -76,13 +76,13 @@ def test_an_entry_for_a_worker_that_runs_has_its_address() -> None:
 def test_what_its_maker_claims_becomes_domains_languages_and_capabilities(
     changes: dict[str, Any], domains: set[str], languages: set[str], capabilities: set[str]
 ) -> None:
-    expert = written(expert_lines("x", fit(model(**changes), 80), FILE, None), "x")
+    expert = written(fitted("x", fit(model(**changes), 80), FILE, None).lines(), "x")
     assert (set(expert.domains), set(expert.languages), set(expert.capabilities)) == (domains, languages, capabilities)
 
 
 def test_a_domain_of_the_file_is_served_where_the_model_is_for_it() -> None:
     file = experts_file({"lawyer": {"domains": {"legal": 0.9}}})
-    lines = expert_lines("x", fit(model(tasks=["legal", "general"]), 80), file, None)
+    lines = fitted("x", fit(model(tasks=["legal", "general"]), 80), file, None).lines()
     assert "  domains: [general, legal]" in lines
 
 
@@ -93,16 +93,16 @@ def test_gpus_that_others_have_are_left_alone() -> None:
     )
     assert free_gpus(file, 1) == [1]
     assert free_gpus(file, 3) == [1, 3, 4]
-    assert "      gpus: [1, 3]" in expert_lines("x", fit(model(), 12, 2), file, None)
+    assert "      gpus: [1, 3]" in fitted("x", fit(model(), 12, 2), file, None).lines()
 
 
 def test_a_quantised_copy_is_served_in_its_place_and_not_quantised_anew() -> None:
     narrow = fit(model(), 10)
     assert narrow.quantised
-    launch = written(expert_lines("x", narrow, FILE, None), "x").upstream.launch
+    launch = written(fitted("x", narrow, FILE, None).lines(), "x").upstream.launch
     assert launch is not None
     assert "--quantization" in launch.args
-    expert = written(expert_lines("x", narrow, FILE, None, quantised="Some/Model-AWQ"), "x")
+    expert = written(fitted("x", narrow, FILE, None, quantised="Some/Model-AWQ").lines(), "x")
     assert expert.model == "Some/Model-AWQ"
     assert expert.upstream.launch is not None
     assert "--quantization" not in expert.upstream.launch.args
@@ -117,7 +117,7 @@ WORDS = (
 @pytest.mark.parametrize("word", WORDS)
 def test_flags_stay_the_text_that_they_are_whatever_yaml_makes_of_them(word: str) -> None:
     found = fit(model(serve=["--flag", word]), 80)
-    launch = written(expert_lines("x", found, FILE, None), "x").upstream.launch
+    launch = written(fitted("x", found, FILE, None).lines(), "x").upstream.launch
     assert launch is not None
     assert launch.args == ("--flag", word)
 
@@ -132,7 +132,7 @@ def test_every_model_of_the_catalogue_makes_an_entry_that_the_file_takes(key: st
         found = fit(one, gpu, gpus)
     except CatalogError:
         return
-    expert = written(expert_lines(key, found, FILE, None), key)
+    expert = written(fitted(key, found, FILE, None).lines(), key)
     assert expert.model == one.name
     assert expert.upstream.launch is not None
     assert expert.upstream.launch.args == found.arguments
