@@ -18,6 +18,7 @@ from gateway.commands import (
     evaluate,
     experts,
     explain,
+    init,
     route,
     serve,
     schema,
@@ -35,6 +36,7 @@ app = typer.Typer(
     help="Send every prompt to the best open specialist model.",
 )  # fmt: skip
 for command in (
+    init.init,
     serve.serve,
     check.check,
     route.route,
