@@ -45,7 +45,7 @@ def main() -> None:
     def tell(message: Told) -> None:
         os.write(told, line(message))
 
-    tell(_outcome(task, tell))
+    tell(outcome(task, tell))
 
 
 def _yield_to_others() -> None:
@@ -63,7 +63,8 @@ def _leave_with_parent() -> None:
     os._exit(0)
 
 
-def _outcome(task: Task, tell: Tell) -> Verdict | Refusal:
+def outcome(task: Task, tell: Tell) -> Verdict | Refusal:
+    """As `judged`, and whatever goes wrong as a refusal."""
     try:
         return judged(task, tell)
     except ConfigError as error:
