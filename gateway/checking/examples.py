@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 ENOUGH = 10  # examples; with fewer a detector's own check has next to nothing to go by
 MOST = 32  # examples of a domain that are compared, evenly from all of it: some 10 ms each
 MOST_TOGETHER = 320
-# Two domains whose examples lie among each other: so large a part of both is nearer to the other's middle than to its own, and the
-# middles are so near, against how near examples are to their own. tests/benchmarks/confusable_domains.py measures both: of 600 draws
-# of ten, none of two different domains is told, and 582 of one that was cut in two.
+# Two domains whose examples lie among each other: so large a part of both is nearer to the other's middle than to its own, and
+# the middles are so near, against how near examples are to their own. tests/benchmarks/confusable_domains.py measures both: of 600
+# draws of ten, none of two different domains is told, and 582 of one that was cut in two.
 NEARER = 0.25
 CLOSENESS = 0.85
 SAME = 0.97  # cosine of two examples that say the same
