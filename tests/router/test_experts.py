@@ -335,7 +335,13 @@ WRONG = [
     ("floor: 0.6", "floor: 0.6\n  encoder: ''", "encoder: ''", "router.encoder", "no encoder ''"),
     ("floor: 0.6", "floor: 0.6\n  static: moe-statik", "statik", "router.static", "did you mean 'moe-static'?"),
     ("floor: 0.6", "floor: 0.6\n  head: 5", "head: 5", "router.head", "valid string"),
-    ("[tools, json_schema]", "[tools, flying]", "flying", "experts.coder.capabilities.1", "known are tools, json_schema"),
+    (
+        "[tools, json_schema]",
+        "[tools, flying]",
+        "flying",
+        "experts.coder.capabilities.1",
+        "known are tools, json_schema",
+    ),
     ("[tools, json_schema]", "[tools, json]", "json]", "experts.coder.capabilities.1", "did you mean 'json_schema'"),
     ("{embedded: smollm2}", "{embedded: other}", "other", "experts.general.upstream.embedded", "known are smollm2"),
     ("{embedded: smollm2}", "{litellm: gemini}", "gemini", "experts.general.upstream.litellm", "match pattern"),
@@ -908,6 +914,11 @@ def test_what_is_wrong_with_a_launch_or_an_adapter_is_told_by_its_key(old: str, 
     problem = the_refusal(LAUNCHED.replace(old, new))
     assert problem.key == key
     assert says in problem.message
+
+
+def test_a_domain_that_nobody_declared_is_told_where_a_list_names_it() -> None:
+    problem = the_refusal(good("[general, legal]", "[legal, general, genral]"))
+    assert (problem.column, problem.key) == (31, "experts.general.domains.2")
 
 
 def test_values_out_of_the_environment_are_checked_like_any_other_and_not_told(monkeypatch: pytest.MonkeyPatch) -> None:

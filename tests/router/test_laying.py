@@ -21,13 +21,17 @@ def environment() -> Iterator[None]:
         yield
 
 
-def laid(texts: Mapping[str, str], name: str = "top.yaml") -> Laid:
+def laid(texts: Mapping[str, str], asked: list[str] | None = None) -> Laid:
+    """`asked` gets the name of every text that is asked for."""
+
     def text(name: str) -> str:
+        if asked is not None:
+            asked.append(name)
         if name not in texts:
             raise UnreadableError("is not there")
         return texts[name]
 
-    return lay(name, text, FOLDER)
+    return lay("top.yaml", text, FOLDER)
 
 
 def refusal(texts: Mapping[str, str]) -> str:
@@ -49,14 +53,16 @@ def test_a_file_lies_over_what_it_extends_and_of_several_the_later_over_the_earl
     assert [file.name for file in found.layers.files] == ["base.yaml", "one.yaml", "two.yaml", "top.yaml"]
 
 
-def test_a_file_that_two_extend_lies_under_both() -> None:
+def test_a_file_that_two_extend_lies_under_both_and_is_read_once() -> None:
     texts = {
         "top.yaml": "extends: [one.yaml, two.yaml]\n",
         "one.yaml": "extends: base.yaml\na: 1\n",
         "two.yaml": "extends: base.yaml\nb: 2\n",
         "base.yaml": "a: 0\nb: 0\n",
     }
-    assert laid(texts).layers.data == {"a": 1, "b": 2}
+    asked: list[str] = []
+    assert laid(texts, asked).layers.data == {"a": 1, "b": 2}
+    assert sorted(asked) == sorted(texts)
 
 
 def test_a_path_is_looked_for_from_the_file_that_names_it() -> None:
@@ -181,13 +187,15 @@ def test_secrets_are_left_to_their_type_and_their_files_are_named_from_the_file_
 
 def test_examples_come_from_a_file_of_prompts() -> None:
     texts = {
-        "top.yaml": "extends: sub/base.yaml\ndomains: {tax: {examples: file:${STAGE}.jsonl}}\n",
+        "top.yaml": "extends: sub/base.yaml\ndomains: {tax: {examples: file:${STAGE}.jsonl}, old: {examples: file:OLD}}\n",
+        "OLD": "{a}\n",
         "sub/base.yaml": "domains: {legal: {examples: file:legal.txt}}\n",
         "sub/legal.txt": "  What is a tort?\n\n# not a comment\r\n${ABSENT} stays\n",
         "staging.jsonl": '{"prompt": "Who pays\\nVAT?", "id": 1}\n\n{"prompt": "ü"}\n',
     }
     assert laid(texts).layers.data["domains"] == {
         "legal": {"examples": ["What is a tort?", "# not a comment", "${ABSENT} stays"]},
+        "old": {"examples": ["{a}"]},
         "tax": {"examples": ["Who pays\nVAT?", "ü"]},
     }
 

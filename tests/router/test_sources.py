@@ -66,6 +66,16 @@ def test_errors_carry_the_texts_that_they_are_in(tmp_path: Path) -> None:
     assert caught.value.texts["base.yaml"] == "version: 2\n"
 
 
+def test_what_is_no_text_is_told_in_its_own_file_and_what_is_not_there_in_the_one_that_names_it(tmp_path: Path) -> None:
+    path = files(tmp_path, top="extends: base.yaml\ndomains: {legal: {examples: file:legal.txt}}\n")
+    (tmp_path / "base.yaml").write_bytes("a: 1\nb: ü".encode("latin-1"))
+    assert str(refusal(path)).startswith("base.yaml:2:4: is not in UTF-8")
+    files(tmp_path, base="version: 1\n")
+    assert str(refusal(path)) == "top.yaml:2:29: domains.legal.examples: legal.txt is not there"
+    (tmp_path / "legal.txt").write_bytes(b"one\n\xff")
+    assert str(refusal(path)).startswith("legal.txt:2:1: is not in UTF-8")
+
+
 def test_problems_stand_file_by_file_and_in_the_order_of_their_lines(tmp_path: Path) -> None:
     path = files(tmp_path, top="extends: base.yaml\n\n\nxyzzy: 1\n", base="version: 2\nexperts: {}\nplugh: 1\n")
     with pytest.raises(ConfigError) as caught:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ruamel.yaml.nodes import ScalarNode
 
 from router.errors import ConfigError, Problem
-from router.yamlfile import MAX_TOKENS, YamlFile, plain_value
+from router.yamlfile import MAX_DEPTH, MAX_TOKENS, YamlFile, plain_value
 
 TEXT = """\
 first: 1
@@ -191,16 +191,19 @@ def test_a_file_that_grows_without_end_through_aliases_is_refused() -> None:
 
 # Each would take minutes or hours, were it read to its end or searched in a time that grows with the square of its length.
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "says", "place"),
     [
-        ("[" * 200_000, "nested too deeply"),
-        ("{a: " * 100_000, "nested too deeply"),
-        ("#\n" * MAX_TOKENS + "#", f"more than {MAX_TOKENS:,} words and signs"),
+        ("[" * 200_000, "nested too deeply", (1, MAX_DEPTH + 2)),
+        ("{a: " * 100_000, "nested too deeply", (1, (MAX_DEPTH + 1) * 4 - 2)),
+        ("#\n" * MAX_TOKENS + "#", f"more than {MAX_TOKENS:,} words and signs", (MAX_TOKENS + 1, 1)),
     ],
     ids=["sequences", "mappings", "comments"],
 )
-def test_a_text_that_would_take_long_is_refused_soon(text: str, says: str) -> None:
-    assert says in refusal(text).message
+def test_a_text_that_would_take_long_is_refused_where_it_would_begin_to(
+    text: str, says: str, place: tuple[int, int]
+) -> None:
+    problem = refusal(text)
+    assert (problem.message, problem.line, problem.column) == (f"not valid YAML: {says}", *place)
 
 
 @pytest.mark.parametrize(
