@@ -55,14 +55,12 @@ def effect_of(expert: str, before: ExpertsFile, after: ExpertsFile, examples: Se
     """
     from router.dataset import OWN_SET, read_rows
     from router.rerouting import Prompt, compare
-    from router.routing import Router
-    from router.training.provision import load_or_train
+    from router.training.trial import trial_router
 
     rows = [row for row in read_rows(OWN_SET) if row.part == "plain"][::2]
-    with shown_progress() as progress, TemporaryDirectory() as scratch:
-        old = load_or_train(before, state, progress)
-        same = set(before.domain_names) == set(after.domain_names)
-        new = Router(after, old.artifact) if same else load_or_train(after, Path(scratch), progress)
+    with shown_progress() as progress, TemporaryDirectory(prefix="moe-gateway-") as scratch:
+        old = trial_router(before, state, Path(scratch) / "old", progress)
+        new = trial_router(after, state, Path(scratch) / "new", progress)
         own = compare(old, new, [Prompt.of(row.text) for row in rows], progress)
         known = compare(old, new, [Prompt.of(text) for text in examples])
     return Effect(expert, own, [row.domain for row in rows], known)
