@@ -89,7 +89,7 @@ def test_likeness_is_the_same_from_both_sides(rows: int, others: int, seed: int)
     one, other = vectors[:rows], vectors[rows:]
     there, back = likeness_of(one, other), likeness_of(other, one)
     assert there.nearer == pytest.approx(back.nearer)
-    assert there.closeness == pytest.approx(back.closeness, rel=1e-4)
+    assert there.closeness == pytest.approx(back.closeness, rel=1e-3, abs=1e-3)
     for cosine, i, j in there.pairs:
-        assert cosine == pytest.approx(float(one[i] @ other[j]))
-    assert there.pairs[0][0] == pytest.approx(float((one @ other.T).max()))
+        assert cosine == pytest.approx(float(one[i] @ other[j]), abs=1e-5)
+    assert there.pairs[0][0] == pytest.approx(float((one @ other.T).max()), abs=1e-5)

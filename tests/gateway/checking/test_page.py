@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from gateway.checking.report import CODES
+from gateway.cli import app
 from router.yamlfile import YamlFile
 
 ROOT = Path(__file__).parents[3]
@@ -58,9 +60,7 @@ def test_the_hook_looks_at_experts_files_and_is_the_one_that_the_page_names() ->
 @pytest.mark.parametrize("command", [hook()["entry"], *re.findall(r"- run: (moe-gateway check .*)", PAGE)])
 def test_what_the_hook_and_the_workflow_run_is_fine_with_the_shipped_files(command: str) -> None:
     _, *words = command.split()
-    names = [word for word in words if not word.endswith(".yaml")] + SHIPPED
-    run = subprocess.run(
-        [sys.executable, "-m", "gateway.cli", *names], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    files = [str(ROOT / name) for name in SHIPPED]
+    run = CliRunner().invoke(app, [*(word for word in words if not word.endswith(".yaml")), *files])
+    assert run.exit_code == 0, run.output
     assert run.stdout.count("fine") == len(SHIPPED)
