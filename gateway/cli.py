@@ -15,6 +15,7 @@ from gateway.commands import (
     corpus,
     dashboards,
     diff_routing,
+    domains,
     evaluate,
     experts,
     explain,
@@ -56,6 +57,7 @@ app.add_typer(catalog.catalog, name="catalog")
 app.add_typer(config.config, name="config")
 app.add_typer(experts.experts, name="experts")
 app.add_typer(dashboards.dashboards, name="dashboards")
+app.add_typer(domains.domains, name="domains")
 app.add_typer(workers.app, name="workers")
 
 

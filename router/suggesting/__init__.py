@@ -1,0 +1,1 @@
+"""Proposes domains for traffic that no specialist answers."""
