@@ -6,6 +6,7 @@ descriptors, and gets the exit status; a client that goes takes the command with
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -16,33 +17,39 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
+from router.cataloguing.catalog import load_catalog
+
 TERMINATING = 20.0  # seconds until what ignores SIGTERM is killed
 
 
+# What most commands import, some of it only when it is needed.
+IMPORTED = (
+    "gateway.app gateway.cli gateway.dataplane gateway.inspection gateway.ledger.reader gateway.serving onnxruntime "
+    "router.explaining.explain router.routing router.training.provision rich.table sklearn.linear_model"
+)
+
+
 def main(path: str) -> None:
-    import router.routing  # noqa: F401 - imported once, for every command
-    from router.cataloguing.catalog import load_catalog
-
-    load_catalog()  # kept by itself
-
+    for name in IMPORTED.split():
+        importlib.import_module(name)
+    load_catalog()  # it is kept
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who ends is reaped by itself
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         while True:
             client, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 _serve(client)
                 os._exit(0)
             client.close()
     finally:
         with suppress(ChildProcessError):
-            os.wait()  # for all of them, since none is left to be reaped
+            while True:
+                os.wait()
 
 
 def _serve(client: socket.socket) -> None:

@@ -59,7 +59,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     while waiting:
         file = waiting.pop()
         for name in named(file.content_string, in_repository(file.src_uri)):
-            if in_site(name) in files.src_uris or name.startswith("docs/") or not (root / name).is_file():
+            if in_site(name) in files.src_uris or name.startswith("docs/") or not (root / name).exists():
                 continue
             carried = File.generated(config, in_site(name), content=_page(root, name))
             files.append(carried)
@@ -77,7 +77,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         if name is None or (name.startswith("docs/") and here.startswith(CARRIED) is False):
             return target
         if in_site(name) not in files.src_uris:
-            log.warning("%s: links to %s, which the repository does not have as a file", in_repository(here), target)
+            log.warning("%s: links to %s, which the repository does not have", in_repository(here), target)
         anchor = urlsplit(target).fragment
         return posixpath.relpath(in_site(name), posixpath.dirname(here)) + (f"#{anchor}" if anchor else "")
 
@@ -134,6 +134,9 @@ def _with_links(markdown: str, led: Callable[[str], str]) -> Iterator[str]:
 
 
 def _page(root: Path, name: str) -> str:
+    if (root / name).is_dir():
+        files = sorted(path.relative_to(root / name).as_posix() for path in (root / name).rglob("*") if path.is_file())
+        return f"# {name}/\n\n" + "".join(f"- `{file}`\n" for file in files)
     text = (root / name).read_text("utf-8")
     if name.endswith(".md"):
         return text

@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 INSTEAD = HERE / "instead"
 GIVEN = HERE / "given"  # files that a reader has: prompts
 SERVES = re.compile(r"(?m)^\s*(?:\w+=\S+ )*(?:moe-gateway|make) serve\b")
-PATIENCE = 90.0  # seconds for a page, on whatever machine
+PATIENCE = 240.0  # seconds for a page, on whatever machine; what trains behind a gateway has what others leave
 MODEL = re.compile(r"\bmodel: ([\w./-]+)|\bname: ([\w-]+)|--served-model-name (\S+)")
 # Programs that may do here what they do everywhere. What is in none of the two places is not found, and the page fails.
 REAL = "awk bash cat chmod cp date dirname env grep head jq kill ls mkdir mv openssl rm sed sleep sort tail tee touch tr wc"

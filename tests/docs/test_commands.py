@@ -38,7 +38,7 @@ def played(there: Stage) -> dict[str, Played]:
         return dict(zip(map(name_of, RUN), pool.map(there.play, RUN), strict=True))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_its_commands_run(page: Path, played: dict[str, Played]) -> None:
     made = played[name_of(page)]

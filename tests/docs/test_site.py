@@ -16,6 +16,8 @@ from tests.docs.pages import DOCS, ROOT
 
 LOADED = {("link", "href"), ("a", "ping")}  # and every src, srcset, data and poster
 LOADS = {"src", "srcset", "data", "poster", "xlink:href"}
+CHAPTERS = """Start in five minutes, How routing works, experts.yaml reference, Add a specialist, Serve on vLLM, Choose models,
+Cost and dashboards, Deploy, Operate, Security, API reference, Metrics reference, Coming from, Extend, Architecture"""
 SMALL = f"""
 site_name: small
 hooks: [{ROOT}/tests/docs/hooks.py]
@@ -77,6 +79,12 @@ def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[str, str]) -> 
 
 def test_what_is_written_as_a_list_a_table_or_a_block_is_shown_as_one(pages: dict[str, str]) -> None:
     assert not [(name, found[0]) for name, text in pages.items() for found in UNRENDERED.finditer(text)]
+
+
+def test_each_chapter_is_there_in_its_order(pages: dict[str, str]) -> None:
+    shown = re.findall(r'<span class="md-ellipsis">\s*([^<]+?)\s*<', pages["index.html"])
+    chapters = re.split(r",\s+", CHAPTERS)
+    assert [title for title in dict.fromkeys(shown) if title in chapters] == chapters
 
 
 def test_links_to_elsewhere_are_addresses(pages: dict[str, str]) -> None:
