@@ -83,7 +83,8 @@ class History:
             entry = msgspec.convert(json.loads(path.read_bytes()), Entry)
         except (OSError, ValueError, RecursionError):  # msgspec's and json's errors are ValueErrors
             return None
-        return entry if entry.number == number and entry.texts else None
+        fine = entry.number == number and entry.texts and f"{entry.why}{entry.digest}".isprintable()
+        return entry if fine else None
 
     def _prune(self) -> None:
         """The newest stays whatever its size."""

@@ -31,7 +31,7 @@ def history(config: Config = DEFAULT_CONFIG, state: State = None, as_json: Json 
     if as_json:
         print_json({"object": "list", "data": [_described(entry, now) for entry in entries]})
     elif not entries:
-        out.print(_nothing(kept), highlight=False, soft_wrap=True)
+        _say(_nothing(kept))
     else:
         _print_entries(entries, now)
     for path in kept.damaged():
@@ -82,10 +82,10 @@ def rollback(
     wanted = Sources(config, entry.texts)
     now, changed = _as_it_is(config, *entry.texts), _differing(entry, config)
     if not changed:
-        said = f"{config} is as number {entry.number} has it: nothing to do"
-        print_json({"number": entry.number, "written": []}) if as_json else out.print(
-            said, highlight=False, soft_wrap=True
-        )
+        if as_json:
+            print_json({"number": entry.number, "written": []})
+        else:
+            _say(f"{config} is as number {entry.number} has it: nothing to do")
         return
     if not force:
         _check(wanted, entry)
@@ -99,10 +99,8 @@ def rollback(
     if as_json:
         print_json({"number": entry.number, "digest": entry.digest, "written": list(changed), **found.described()})
         return
-    out.print(
-        f"\n{', '.join(changed)}: back to {_title(entry)}. A gateway that watches the file takes it up; config status tells.",
-        highlight=False,
-        soft_wrap=True,
+    _say(
+        f"\n{', '.join(changed)}: back to {_title(entry)}. A gateway that watches the file takes it up; config status tells."
     )
 
 
@@ -133,6 +131,10 @@ def status(
         show(told, config, digest)
     if told["status"] == "refused":
         raise typer.Exit(1)
+
+
+def _say(line: str) -> None:
+    out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _history(config: Path, state: Path | None) -> History:
@@ -251,5 +253,5 @@ def _print_entries(entries: list[Entry], now: Sources) -> None:
             lines.append(f"+{sum(f.added for f in files)} ", "green")
             lines.append(f"-{sum(f.removed for f in files)}", "red")
         here = Text("◂ the files now", "bold") if entry.texts == now.texts else Text("")
-        table.add_row(str(entry.number), _when(entry.at), entry.why, entry.digest, lines, here)
+        table.add_row(str(entry.number), _when(entry.at), Text(entry.why), Text(entry.digest), lines, here)
     out.print(table, highlight=False)

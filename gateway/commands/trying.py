@@ -15,6 +15,7 @@ from gateway.comparing.answers import Answer, Sampling
 from gateway.comparing.asking import Asker
 from gateway.comparing.prompts import Prompt
 from gateway.console import err, fail, out
+from gateway.listing import shown
 from gateway.pool import Pool
 from gateway.requests.chat import Chat
 from gateway.upstreams.adapters import adapters_for
@@ -137,7 +138,7 @@ def show(answer: Answer) -> None:
     out.print()
     for name, value in told.items():
         if value is not None:
-            out.print(f"{name:<12} {value}", highlight=False, markup=False, soft_wrap=True)
+            out.print(f"{name:<12} {shown(value)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _figure(value: float | None, shape: str) -> str | None:

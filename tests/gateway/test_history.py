@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +75,13 @@ def test_old_entries_go_by_number_and_by_size(history: History, main: Path, monk
     assert [entry.digest for entry in history.entries()] == ["larger"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[1]", b'{"number": 1}', b"[" * 100_000])
+ESCAPES = {"number": 1, "at": 1.0, "digest": "\x1b[2J", "why": "start", "main": "/x", "texts": {"experts.yaml": ""}}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{", b"\xff\xfe", b"[1]", b'{"number": 1}', b"[" * 100_000, json.dumps(ESCAPES).encode()],
+)
 def test_damage_hides_one_entry_alone(history: History, main: Path, damage: bytes) -> None:
     history.record(sources(main, "one"), "one")
     history.record(sources(main, "two"), "two")

@@ -16,6 +16,10 @@ from router.experts import load_experts
 from router.sources import Sources, read_sources
 from tests.fakes.pages import pages
 from tests.fakes.terminal import terminal
+from tests.fakes.upstream import FakeServer
+from tests.integration.conftest import Start, artifact, experts_yaml, servers, start
+
+__all__ = ["artifact", "servers", "start"]  # fixtures
 
 FILE = """\
 version: 1
@@ -244,3 +248,13 @@ def test_status_asks_for_the_admin_key_and_for_a_gateway(
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         assert "no gateway answers there" in refused(capsys, monkeypatch, "status", "--url", url)
     assert "--url: not an http://" in refused(capsys, monkeypatch, "status", "--url", "x", status=2)
+
+
+def test_a_real_gateway_tells_what_it_serves(start: Start, servers: list[FakeServer], tmp_path: Path) -> None:
+    text = experts_yaml(servers[0])
+    (tmp_path / "experts.yaml").write_text(text)
+    gateway = start(text, config=tmp_path / "experts.yaml")
+    result = run("status", "--url", gateway.url, "--config", tmp_path / "experts.yaml")
+    assert result.exit_code == 0, result.output
+    assert "status    serving" in result.stdout
+    assert f"here      {load_experts(tmp_path / 'experts.yaml').digest}, what is served" in result.stdout
