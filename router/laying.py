@@ -15,8 +15,9 @@ from typing import Any
 from router.errors import ConfigError, Problem
 from router.layers import Layers, Reference
 from router.references import FILE, filled, is_file, refers
+from router.scalars import plain_value
 from router.textfiles import UnreadableError
-from router.yamlfile import YamlFile, plain_value
+from router.yamlfile import YamlFile
 
 EXTENDS = "extends"
 MAX_DEPTH = 8  # of files that extend one another

@@ -14,11 +14,11 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from ruamel.yaml.resolver import VersionedResolver
 from ruamel.yaml.scanner import RoundTripScanner, ScannerError
 
 from router.errors import ConfigError, Problem
 from router.references import NAME
+from router.scalars import TAG, value_of
 
 Path = Sequence[str | int]
 Found = tuple[Node | None, Node]  # a key, where there is one, and its value
@@ -26,7 +26,6 @@ Found = tuple[Node | None, Node]  # a key, where there is one, and its value
 MAX_DEPTH = 40
 MAX_NODES = 100_000  # with every alias followed
 MAX_TOKENS = 40_000  # of YAML, with every comment: some seconds at the worst
-MAX_DIGITS = 400
 # YAML cannot read {api_key: ${NAME}}: the brace of a reference would open a mapping. While it parses, characters of the
 # private use area stand for those of references that mean something to YAML, so that people may write references bare and
 # every column stays. A default with quotes in it is left as it is: there YAML's own rules have to tell where it ends.
@@ -35,10 +34,8 @@ _REFERENCE = re.compile(rf"\$\{{{NAME}(?::-[^{{}}\"'\\\r\n]*)?\}}")
 _MEANT = "{}[],:#"
 _HIDDEN = "".join(chr(0xE000 + i) for i in range(len(_MEANT)))
 _HIDE, _SHOW = str.maketrans(_MEANT, _HIDDEN), str.maketrans(_HIDDEN, _MEANT)
-_TAG = "tag:yaml.org,2002:"
 _KINDS = ("null", "bool", "int", "float", "binary")
 _TAGGED = "a tag stands here, which nothing in this file may have; a text that begins with ! is written in quotes"
-_TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ class _Builder:
             raise self._refuse(
                 node, "nested too deeply, or inside itself" if depth > MAX_DEPTH else "repeats too much through aliases"
             )
-        if not isinstance(node, ScalarNode) and str(node.tag).removeprefix(_TAG) not in ("map", "seq"):
+        if not isinstance(node, ScalarNode) and str(node.tag).removeprefix(TAG) not in ("map", "seq"):
             raise self._refuse(node, _TAGGED)
         if isinstance(node, MappingNode):
             return self._mapping(node, depth)
@@ -148,9 +145,9 @@ class _Builder:
         return source
 
     def _scalar(self, node: ScalarNode) -> Any:
-        kind = str(node.tag or "").removeprefix(_TAG)
+        kind = str(node.tag or "").removeprefix(TAG)
         try:
-            return _value(kind, self._text(node))
+            return value_of(kind, self._text(node))
         except ValueError:
             known = f"cannot be read as {kind}"
             raise self._refuse(node, known if kind in _KINDS else _TAGGED) from None
@@ -173,31 +170,6 @@ class _Scanner(RoundTripScanner):
         return super().fetch_more_tokens()
 
 
-def plain_value(text: str) -> Any:
-    """What YAML takes a text without quotes for: a number, true or false, nothing, or the text."""
-    tag = VersionedResolver().resolve(ScalarNode, text, (True, False))
-    try:
-        return _value(str(tag).removeprefix(_TAG), text)
-    except ValueError:
-        return text
-
-
-def _value(kind: str, text: str) -> Any:
-    """Raises ValueError where the text is none of that kind."""
-    if kind == "null":
-        return None
-    if kind == "bool" and text in _TRUE + _FALSE:
-        return text in _TRUE
-    if kind in ("int", "float") and len(text) <= MAX_DIGITS:
-        try:
-            return _integer(text) if kind == "int" else _float(text)
-        except ValueError:
-            pass
-    if kind in ("str", "timestamp"):
-        return text
-    raise ValueError(kind)
-
-
 def _shown(text: str, hides: bool) -> str:
     return text.translate(_SHOW) if hides else text
 
@@ -212,15 +184,6 @@ def _in_words(error: MarkedYAMLError) -> str:
     if problem == "but found another document":
         return "another document begins here; a file is one document, so take the line --- out"
     return problem
-
-
-def _integer(text: str) -> int:
-    plain = text.replace("_", "")
-    return int(plain, 0) if re.match(r"[-+]?0[xob]", plain) else int(plain)
-
-
-def _float(text: str) -> float:
-    return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def _is_written_scalar(node: Node | None) -> bool:

@@ -9,24 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.artifact import Artifact
-from router.calibration import CALIBRATORS
-from router.classifier import HEADS
 from router.errors import ConfigError, Problem
 from router.experts import (
     BUILT_IN_DOMAINS,
     FALLBACK_OTHER_QUALITY,
     LISTED_QUALITY,
     OTHER_QUALITY,
-    PARTS,
-    POLICY_GROUP,
     Expert,
     ExpertsFile,
     load_experts,
     parse_experts,
 )
 from router.prices import Price
-from router.training.export import PACKAGED as EXPORTABLE
 from tests.fakes.documents import (
     DURATIONS,
     SECRET,
@@ -40,7 +34,6 @@ from tests.fakes.documents import (
     written,
 )
 from tests.fakes.documents import Path as KeyPath
-from tests.fakes.packages import Install
 
 GOOD = """\
 version: 1
@@ -495,16 +488,6 @@ def test_all_errors_come_at_once_in_the_order_of_their_lines() -> None:
     assert [p.line for p in problems] == sorted(p.line for p in problems)
 
 
-def test_an_error_in_one_expert_hides_no_wrong_reference_of_another() -> None:
-    text = good("model: some/generalist", "model: []").replace("fallbacks: [general]", "fallbacks: [nobody]")
-    assert {p.key for p in refusals(text)} == {"experts.general.model", "experts.coder.fallbacks.0"}
-
-
-def test_an_error_in_an_expert_does_not_make_others_point_to_nowhere() -> None:
-    problem = the_refusal(good("model: some/generalist", "model: []"))
-    assert problem.key == "experts.general.model"
-
-
 def test_an_expert_that_stands_twice_is_refused_with_both_lines() -> None:
     text = good() + "  coder:\n    model: another\n    domains: [code]\n    upstream: {embedded: smollm2}\n"
     problem = the_refusal(text)
@@ -608,29 +591,6 @@ def test_an_alias_of_an_expert_whose_id_yaml_reads_as_a_number_leads_to_it() -> 
     text = GOOD.replace("  coder:", "  7:").replace("gpt-4o-mini: auto", "gpt-4o-mini: 7")
     file = parse_experts(text)
     assert file.aliases["gpt-4o-mini"] in file.experts
-
-
-def test_an_alias_may_stand_for_a_policy_that_an_installed_package_adds(install: Install) -> None:
-    install("last-policy", POLICY_GROUP, {"last": "nowhere:last"}, {})
-    text = good("gpt-4o-mini: auto", "gpt-4o-mini: auto:last")
-    assert parse_experts(text).aliases == {"gpt-4o-mini": "auto:last"}
-
-
-@pytest.mark.parametrize(
-    ("alias", "says"),
-    [
-        ("gpt-4o-mini: auto:lost", "no policy 'auto:lost'; did you mean 'auto:last'?"),
-        ("gpt-4o-mini: auto:xyzzyxyzzyx", "no policy 'auto:xyzzyxyzzyx'; known are coder, general, auto, auto:cheap"),
-        ("auto:last: coder", "is the name of an expert or virtual model already"),
-    ],
-)
-def test_an_alias_of_a_policy_that_nobody_adds_and_one_that_would_hide_a_policy_are_refused(
-    install: Install, alias: str, says: str
-) -> None:
-    install("last-policy", POLICY_GROUP, {"last": "nowhere:last", "Not a name": "nowhere:last"}, {})
-    problem = the_refusal(good("gpt-4o-mini: auto", alias))
-    assert problem.line == line_of(good(), "gpt-4o-mini")
-    assert problem.message.startswith(says)
 
 
 def test_the_digest_names_the_content() -> None:
@@ -797,38 +757,6 @@ def test_no_section_of_another_kind_raises_anything_but_a_config_error(sections:
     read_or_refused("".join(f"{key}: {value}\n" for key, value in sections.items()))
 
 
-# The router's parts
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        "{encoder: all-MiniLM-L6-v2, static: ''}",
-        "{encoder: moe-static, static: '', head: kernel, calibrator: isotonic}",
-        "{encoder: owner/model, static: ./here/encoder}",
-    ],
-)
-def test_a_part_may_be_named_that_is_built_in_or_that_the_hub_or_a_folder_may_have(options: str) -> None:
-    assert parse_experts(f"router: {options}\n" + good("router:\n  confidence_floor: 0.6\n  fallback: general\n", ""))
-
-
-def test_the_names_that_need_no_package_are_those_that_are_there(packaged: Artifact) -> None:
-    assert set(PARTS["head"][1]) == set(HEADS)
-    assert set(PARTS["calibrator"][1]) == set(CALIBRATORS)
-    assert set(PARTS["encoder"][1]) == {stage.encoder for stage in packaged.manifest.stages} | set(EXPORTABLE)
-
-
-@pytest.mark.parametrize(
-    ("key", "part"), [("encoder", "encoder"), ("static", "encoder"), ("head", "head"), ("calibrator",) * 2]
-)
-def test_what_an_installed_package_adds_may_be_named_and_is_near(install: Install, key: str, part: str) -> None:
-    text = good("floor: 0.6", f"floor: 0.6\n  {key}: acme-one")
-    assert "known are" in the_refusal(text).message
-    install("acme", PARTS[part][0], {"acme-one": "acme:one"}, {})
-    assert parse_experts(text)
-    assert "did you mean 'acme-one'?" in the_refusal(text.replace("acme-one", "acme-on")).message
-
-
 LAUNCHED = """\
 version: 1
 experts:
@@ -914,11 +842,6 @@ def test_what_is_wrong_with_a_launch_or_an_adapter_is_told_by_its_key(old: str, 
     problem = the_refusal(LAUNCHED.replace(old, new))
     assert problem.key == key
     assert says in problem.message
-
-
-def test_a_domain_that_nobody_declared_is_told_where_a_list_names_it() -> None:
-    problem = the_refusal(good("[general, legal]", "[legal, general, genral]"))
-    assert (problem.column, problem.key) == (31, "experts.general.domains.2")
 
 
 def test_values_out_of_the_environment_are_checked_like_any_other_and_not_told(monkeypatch: pytest.MonkeyPatch) -> None:

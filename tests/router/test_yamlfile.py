@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ruamel.yaml.nodes import ScalarNode
 
 from router.errors import ConfigError, Problem
-from router.yamlfile import MAX_DEPTH, MAX_TOKENS, YamlFile, plain_value
+from router.yamlfile import MAX_DEPTH, MAX_TOKENS, YamlFile
 
 TEXT = """\
 first: 1
@@ -277,16 +277,6 @@ def test_a_node_has_the_text_that_the_file_has() -> None:
 @pytest.mark.parametrize("text", ["\ue000", "\ue001", "\ue006${A:-,}", "$\ue000A\ue001", "$\ue000"])
 def test_characters_of_the_private_use_area_stay_as_they_are(text: str) -> None:
     assert parsed(json.dumps({"key": text}, ensure_ascii=False)).data == {"key": text}
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("64", 64), ("0.5", 0.5), ("1e3", 1000.0), ("true", True), ("yes", "yes"), ("", None), ("~", None), ("null", None)]
-    + [(text, text) for text in ("a", "a: b", "[1]", "=", "<<", "2026-01-01", "&a", "0xg", "9" * 500)],
-)
-def test_a_text_without_quotes_is_what_yaml_takes_it_for(text: str, value: object) -> None:
-    found = plain_value(text)
-    assert (found, type(found)) == (value, type(value))
 
 
 @pytest.mark.parametrize(("text", "key"), [("null: 1\ntrue: 2\n", "true"), ("a: 1\n0x10: 2\n", "0x10")])
