@@ -78,7 +78,9 @@ def _edited(data: Data, path: Path, edit: Callable[[Any, Any], None]) -> Data:
 
 
 LETTERS = st.characters(categories=("L", "M", "N", "P", "S", "Zs"))
-WORDS = st.text(LETTERS, min_size=1, max_size=20).filter(str.strip)
+WORDS = st.text(LETTERS, min_size=1, max_size=20).filter(
+    lambda text: text.strip() and "${" not in text and not text.startswith("file:")  # which are references
+)
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,11}", fullmatch=True).filter(lambda key: key not in ("auto", "none"))
 OWN_DOMAINS = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,11}", fullmatch=True).filter(
     lambda name: name not in (*BUILT_IN_DOMAINS, "none")
