@@ -74,7 +74,7 @@ def steps() -> str:
         ),
         box(440, 200, 165, 84, ROSE, "Doubt", "gibberish, a language", "that cannot be read"),
         box(
-            670, 40, 140, 100, YELLOW, "Expected quality", "Σ P(domain) × quality", "of experts that are", "able and up"
+            655, 40, 160, 100, YELLOW, "Expected quality", "Σ P(domain) × quality", "of experts that are", "able and up"
         ),
         box(850, 40, 110, 100, YELLOW, "Policy", "auto", "auto:cheap", "auto:best"),
         box(

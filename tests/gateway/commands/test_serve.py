@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from gateway.cli import app, main
 from gateway.commands.serve import serve
 from gateway.ledger.errors import NewerLedgerError
+from gateway.observing import OBSERVERS
 from gateway.settings import Settings
 
 OPTIONS = {
@@ -153,6 +154,19 @@ def test_a_ledger_may_be_none_kept_for_ever_and_hold_prompts(
     result = call("--config", str(config), "--ledger-keep", "forever", "--ledger-prompts")
     assert (served[1].ledger_keep, served[1].ledger_prompts) == (None, True)
     assert "prompts are written into the ledger" in (result.stderr or capfd.readouterr().err)
+
+
+def test_observers_are_named_each_once_by_option_or_variable(config: Path, served: list[Settings]) -> None:
+    with OBSERVERS.lending("acme", object), OBSERVERS.lending("bill", object):  # type: ignore[arg-type]
+        call("--config", str(config), "--observer", "acme", "--observer", "bill", "--observer", "acme")
+        call("--config", str(config), environment={"MOE_GATEWAY_OBSERVER": "bill acme"})
+    assert [settings.observers for settings in served] == [("acme", "bill"), ("bill", "acme")]
+
+
+def test_an_observer_that_no_package_adds_is_refused(config: Path, served: list[Settings]) -> None:
+    result = call("--config", str(config), "--observer", "nobody-adds-this")
+    assert (result.exit_code, served) == (2, [])
+    assert "--observer: no observer 'nobody-adds-this' is installed" in result.output
 
 
 def test_the_ledger_of_a_newer_gateway_is_refused(config: Path, tmp_path: Path, served: list[Settings]) -> None:
