@@ -27,8 +27,17 @@ def validated(file: Placed, model: type[M], value: Any, path: tuple[str, ...], p
         return model.model_validate(value)
     except ValidationError as error:
         items = error.errors(include_url=False)  # with the input: of what may be secret, nothing below repeats it
-        problems += [_from_pydantic(file, model, path, item) for item in items]
+        misspelt = {
+            (*item["loc"][:-1], _meant(model, item["loc"])) for item in items if item["type"] == "extra_forbidden"
+        }
+        told = [item for item in items if item["type"] != "missing" or item["loc"] not in misspelt]
+        problems += [_from_pydantic(file, model, path, item) for item in told]
         return None
+
+
+def _meant(model: type[BaseModel], loc: Sequence[str | int]) -> str | None:
+    """The key that the unknown one at the end of `loc` probably means: that one is then not missing as well."""
+    return closest(str(loc[-1]), _keys_at(model, loc))
 
 
 def _from_pydantic(file: Placed, model: type[BaseModel], path: tuple[str, ...], item: Any) -> Problem:
@@ -63,6 +72,11 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def nearest(word: str, names: Iterable[str]) -> str:
     """What to say of the unknown `word` after what is wrong with it: what was probably meant, else all that is known."""
     known = list(names)
-    begins = [name for name in known if len(word) > 2 and name.startswith(word)]
-    close = begins or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+    close = closest(word, known)
+    return f"; did you mean {close!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def closest(word: str, names: Sequence[str]) -> str | None:
+    """One that begins with it, else one that is much like it."""
+    begins = [name for name in names if len(word) > 2 and name.startswith(word)]
+    return next(iter(begins or difflib.get_close_matches(word, names, n=1, cutoff=0.5)), None)

@@ -477,7 +477,6 @@ def test_all_errors_come_at_once_in_the_order_of_their_lines() -> None:
         "router.confidence_floor",
         "base",
         "aliases.gpt-4o-mini",
-        "experts.coder.model",
         "experts.coder.modell",
         "experts.coder.upstream.vllm.0.url",
         "experts.coder.timeouts.connect",
