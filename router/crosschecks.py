@@ -122,7 +122,7 @@ def _check_domains(file: Layers, declared: Sequence[str], examples: Mapping[str,
             served.add(domain)
             if domain not in known:
                 place = ("experts", key, "domains", i if listed else domain)
-                yield file.problem(place, f"no domain {domain!r} is declared{nearest(domain, known)}")
+                yield file.problem(place, f"no domain {domain!r} is declared{nearest(domain, known)}", at_key=True)
     for name in declared:
         if name not in served:
             yield file.problem(("domains", name), "no expert serves this domain", at_key=True)
