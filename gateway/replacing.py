@@ -1,9 +1,10 @@
-"""Replaces files that others may read at the same moment: they see the old one or the new one, whole."""
+"""Replaces files that others may read at the same moment: they see the old one or the new one, whole, wherever that can be."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,7 +13,6 @@ from pathlib import Path
 # What the system says, and what that means for one who edits a configuration.
 MEANT = {
     errno.EROFS: "it stands on what may only be read, such as a mounted ConfigMap: change it where it comes from",
-    errno.EBUSY: "it is mounted by itself, and nothing can take its place: change it where it comes from, or mount its folder",
     errno.EACCES: "a file is replaced by a new one beside it, so its folder has to be writable",
     errno.EPERM: "a file is replaced by a new one beside it, so its folder has to be writable",
 }
@@ -83,24 +83,51 @@ def _put_in_place(ready: Mapping[Path, Path]) -> None:
         for path, temporary in ready.items():
             target = path.resolve()
             with _named(path):
-                temporary.replace(target)
+                _move(temporary, target)
             done.append(target)
     except OSError:
         for target in done:
             old = kept[target]
-            target.unlink() if old is None else old.replace(target)
+            target.unlink() if old is None else _move(old, target)
         raise
     finally:
         for name in filter(None, kept.values()):
             name.unlink(missing_ok=True)
 
 
+def _move(new: Path, target: Path) -> None:
+    """A file that is mounted by itself, as containers have it, cannot be replaced: it alone is written over."""
+    try:
+        new.replace(target)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        old = target.read_bytes()
+        try:
+            _write_over(target, new.read_bytes())
+        except OSError:
+            with suppress(OSError):
+                _write_over(target, old)
+            raise
+
+
+def _write_over(target: Path, content: bytes) -> None:
+    with target.open("r+b") as file:
+        file.write(content)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _kept_beside(target: Path) -> Path | None:
-    """Another name for the file that stands there, to be put back by; None where none does."""
+    """What stands there under another name, to be put back by; None where no file does."""
     if not target.is_file():
         return None
     kept = target.with_name(f".{target.name}.kept-{os.getpid()}")
-    os.link(target, kept)
+    try:
+        os.link(target, kept)
+    except OSError:  # mounted by itself, or on what knows no links
+        shutil.copy2(target, kept)
     return kept
 
 

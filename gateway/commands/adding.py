@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from gateway.console import fail
 if TYPE_CHECKING:
     from router.cataloguing.draft import Draft
 
+DOMAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 MOST_BYTES = 256 * 1024  # of a file of example prompts, which is to go into experts.yaml
 
 
@@ -51,7 +53,7 @@ def _lines(domain: NewDomain) -> list[str]:
 
 
 def read_qualities(said: Sequence[str]) -> dict[str, float | None]:
-    """From `legal` or `legal=0.9` each; None where no quality is named. Leaves with status 2 on another thing."""
+    """From `legal` or `legal=0.9` each; None where no quality is named. Raises ValueError on another thing."""
     found: dict[str, float | None] = {}
     for word in (part.strip() for one in said for part in one.split(",")):
         name, separator, figure = word.partition("=")
@@ -59,8 +61,9 @@ def read_qualities(said: Sequence[str]) -> dict[str, float | None]:
             quality = float(figure) if separator else None
         except ValueError:
             quality = -1.0
-        if not name or (quality is not None and not 0 <= quality <= 1):
-            fail(f"--domain takes NAME or NAME=QUALITY, a quality from 0 to 1, such as legal=0.9, not {word[:80]!r}", 2)
+        if not DOMAIN.fullmatch(name) or (quality is not None and not 0 <= quality <= 1):
+            what = "NAME or NAME=QUALITY, a name of a-z, 0-9, '_' and '-' and a quality from 0 to 1, such as legal=0.9"
+            raise ValueError(f"{what}, not {word[:80]!r}")
         found[name] = quality
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from gateway.commands.adding import read_examples
+from gateway.commands.adding import read_examples, read_qualities
 from gateway.console import out
 
 if TYPE_CHECKING:
@@ -95,15 +95,22 @@ def served_model(listing: Listing) -> str:
             return names[int(said) - 1]
 
 
-def expert_id(proposed: str) -> str:
-    return _asked("The expert's id", proposed)
+def expert_id(proposed: str, taken: Collection[str]) -> str:
+    while (said := _asked("The expert's id", proposed)) in taken:
+        out.print(f"there is {said} already", style="red", markup=False)
+    return said
 
 
-def domains(proposed: Mapping[str, float | None], known: Sequence[str]) -> str:
-    """As --domain has it."""
+def domains(proposed: Mapping[str, float | None], known: Sequence[str]) -> dict[str, float | None]:
+    """With their qualities, None where none is named."""
     told = ",".join(name if quality is None else f"{name}={quality:g}" for name, quality in proposed.items())
-    out.print(f"Domains are {', '.join(known)}; another name makes a new one.", highlight=False)
-    return _asked("What it is good at, and how good from 0 to 1, such as code=0.9,math=0.5", told or None)
+    out.print(f"Domains are {', '.join(known)}; another name makes a new one.", markup=False, highlight=False)
+    while True:
+        said = _asked("What it is good at, and how good from 0 to 1, such as code=0.9,math=0.5", told or None)
+        try:
+            return read_qualities([said])
+        except ValueError as error:
+            out.print(str(error), style="red", markup=False, highlight=False)
 
 
 def description(domain: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,12 +90,12 @@ def add(
         found = of_server(str(url), model, expert, api_key, file, asks)
     draft = replace(found.draft, key=api_key) if url else found.draft
     if asks and expert is None:
-        draft = replace(draft, expert=addquestions.expert_id(draft.expert))
+        draft = replace(draft, expert=addquestions.expert_id(draft.expert, file.experts))
     if draft.expert in file.experts:
         fail(f"{config} has an expert {draft.expert!r} already; name another with --id")
-    qualities = read_qualities(domain) if domain else dict(draft.domains)
+    qualities = _qualities(domain, draft.domains)
     if asks and not domain:
-        qualities = read_qualities([addquestions.domains(qualities, file.domain_names)])
+        qualities = addquestions.domains(qualities, file.domain_names)
     if not qualities:
         fail("nobody knows what it is good at; say so with --domain, such as --domain legal=0.9", 2)
     new = [name for name in qualities if name not in file.domain_names]
@@ -122,6 +122,14 @@ def add(
     out.print(f"{draft.expert}: {done}{worker}", markup=False, highlight=False, soft_wrap=True)
     for note in found.notes:
         err.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _qualities(said: Sequence[str] | None, known: Mapping[str, float | None]) -> dict[str, float | None]:
+    """What is said, else what is known. Leaves with status 2 where that cannot be read."""
+    try:
+        return read_qualities(said) if said else dict(known)
+    except ValueError as error:
+        fail(f"--domain takes {error}", 2)
 
 
 def _show_entry(addition: Addition) -> None:

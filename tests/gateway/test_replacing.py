@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,15 @@ def test_a_folder_that_may_only_be_read_is_told_with_what_it_means() -> None:
         assert (folder / "a.yaml").read_text() == "old\n"
 
 
+def test_a_link_in_such_a_folder_leads_to_one_that_may_be_written() -> None:
+    with folder_of(0o777) as real, folder_of(0o755) as linked:
+        (linked / "link.yaml").symlink_to(real / "a.yaml")
+        linked.chmod(0o555)
+        with as_nobody():
+            replace_file(linked / "link.yaml", "new")
+        assert (real / "a.yaml").read_text() == "new"
+
+
 def test_of_several_files_none_is_replaced_where_one_cannot_be(tmp_path: Path) -> None:
     """The last is a folder, which shows only when the others stand in their places already."""
     for name in ("a", "b"):
@@ -88,6 +98,45 @@ def test_of_several_files_none_is_replaced_where_one_cannot_be(tmp_path: Path) -
     assert (tmp_path / "a").read_text() == "old a"
     assert (tmp_path / "b").read_text() == "old b"
     assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
+
+
+MOUNTED = """
+mount --bind real a.yaml
+python -c '
+from pathlib import Path
+from gateway.replacing import replace_file, replace_files
+replace_file(Path("a.yaml"), "new")
+assert Path("a.yaml").read_text() == "new"
+try:
+    replace_files({Path("a.yaml"): "newer", Path("folder"): "x"})
+except OSError:
+    assert Path("a.yaml").read_text() == "new"
+else:
+    raise AssertionError
+'
+"""
+APART = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run([*APART, "true"], capture_output=True).returncode != 0,
+    reason="nobody may mount here",
+)
+def test_a_file_that_is_mounted_by_itself_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old, and longer")
+    (tmp_path / "a.yaml").touch()
+    (tmp_path / "folder").mkdir()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    told = subprocess.run([*APART, "sh", "-ec", MOUNTED], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert (tmp_path / "real").read_text() == "new"
+    assert sorted(os.listdir(tmp_path)) == ["a.yaml", "folder", "real"]
 
 
 def test_a_disk_that_is_full_leaves_all_as_it_was(tmp_path: Path) -> None:
