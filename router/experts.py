@@ -134,7 +134,7 @@ def _checked(sources: Sources, found: Laid) -> ExpertsFile:
     problems += cross_checks(
         layers, parts["aliases"], {name: domain.examples for name, domain in parts["domains"].items()}
     )
-    told = [p for p in problems if not _follows(p, found)] + found.problems
+    told = [*found.unread, *found.problems, *(p for p in problems if not _follows(p, found))]
     if told:
         raise ConfigError(told, sources.texts)
     return ExpertsFile.model_construct(**parts, digest=sources.digest, sources=sources)

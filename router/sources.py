@@ -59,11 +59,15 @@ def read_sources(path: Path, text: str | None = None) -> Sources:
 
     Raises ConfigError where one cannot be read or is no YAML: every other mistake is for `parse_sources` to tell.
     """
-    return read_and_laid(path, text)[0]
+    sources, found = read_and_laid(path, text)
+    if found.unread:
+        raise ConfigError(found.unread, sources.texts)
+    return sources
 
 
 def read_and_laid(path: Path, text: str | None = None) -> tuple[Sources, Laid]:
-    """As read_sources, and what became of them: so that nothing is parsed twice."""
+    """What was read, and what became of it: so that nothing is parsed twice. Raises ConfigError where what it extends cannot be
+    read; files of examples that cannot are told by what became of it, so that they hide no other mistake."""
     texts = {} if text is None else {path.name: text}
 
     def read(name: str) -> str:
@@ -75,8 +79,6 @@ def read_and_laid(path: Path, text: str | None = None) -> tuple[Sources, Laid]:
 
     with _telling(texts):
         laid = lay(path.name, read, path.parent)
-        if laid.unread:
-            raise ConfigError([*laid.unread, *laid.problems])
     return Sources(path, texts, tuple(laid.secrets)), laid
 
 

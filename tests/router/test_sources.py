@@ -94,6 +94,20 @@ def test_a_text_alone_has_no_others(tmp_path: Path) -> None:
         parse_sources(Sources(path, {"top.yaml": "extends: base.yaml\n"}))
 
 
+def test_examples_that_are_missing_are_told_and_hide_no_other_mistake(tmp_path: Path) -> None:
+    text = f"version: 2\nexperts: {{a: {EXPERT.replace('general', 'legal')}}}\ndomains: {{legal: {{examples: file:legal.txt}}}}\n"
+    path = files(tmp_path, top=text)
+    says = (
+        "top.yaml:1:10: version: must be there and be 1: version: 1\ntop.yaml:3:29: domains.legal.examples: legal.txt "
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_experts(path)
+    assert str(caught.value) == f"{says}is not there"
+    with pytest.raises(ConfigError) as caught:
+        parse_sources(Sources(path, {"top.yaml": text}))
+    assert str(caught.value) == f"{says}was not read with the file that names it"
+
+
 def test_what_is_too_large_or_too_many_is_not_read(tmp_path: Path) -> None:
     path = files(tmp_path, top="#" * (MAX_BYTES + 1))
     assert str(refusal(path)) == f"top.yaml:1:1: is larger than {MAX_BYTES // 1024} KiB, and so it was not read"
