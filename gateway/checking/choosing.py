@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 
 from gateway.checking.rule import Warned
@@ -14,8 +14,9 @@ SURE = 0.95  # a confidence that hardly a prompt reaches
 def equal_experts(file: ExpertsFile) -> Iterator[Warned]:
     """Two that are equal in all that routing looks at."""
     first: dict[object, str] = {}
+    qualities = _qualities(file)
     for name, expert in file.experts.items():
-        like = (_qualities(file, name), _price(expert), _abilities(expert))
+        like = (qualities[name], _price(expert), _abilities(expert))
         other = first.setdefault(like, name)
         if other != name:
             same = expert.model == file.experts[other].model
@@ -27,15 +28,19 @@ def equal_experts(file: ExpertsFile) -> Iterator[Warned]:
 def never_chosen(file: ExpertsFile) -> Iterator[Warned]:
     """One that another beats in every domain, can do no more than that one and costs no less, and that nothing else leads to."""
     named = {file.fallback, *file.aliases.values(), *(f for expert in file.experts.values() for f in expert.fallbacks)}
+    qualities = _qualities(file)
     for name in file.experts:
-        better = next((other for other in file.experts if other != name and _beats(file, other, name)), None)
-        if better is not None and name not in named:
+        if name in named:
+            continue
+        others = (other for other in file.experts if other != name)
+        better = next((other for other in others if _beats(file, qualities, other, name)), None)
+        if better is not None:
             words = f"{better} is expected to be as good or better in every domain and costs no more: auto never chooses {name}"
             yield Warned("never-chosen", ("experts", name), words, at_key=True)
 
 
-def _beats(file: ExpertsFile, other: str, name: str) -> bool:
-    mine, theirs = _qualities(file, name), _qualities(file, other)
+def _beats(file: ExpertsFile, qualities: Mapping[str, Sequence[float]], other: str, name: str) -> bool:
+    mine, theirs = qualities[name], qualities[other]
     expert, rival = file.experts[name], file.experts[other]
     if any(a > b for a, b in zip(mine, theirs, strict=True)) or _price(rival) > _price(expert):
         return False
@@ -45,8 +50,10 @@ def _beats(file: ExpertsFile, other: str, name: str) -> bool:
     return able and (mine != theirs or _price(rival) < _price(expert))
 
 
-def _qualities(file: ExpertsFile, name: str) -> tuple[float, ...]:
-    return tuple(file.quality(name, domain) for domain in file.domain_names)
+def _qualities(file: ExpertsFile) -> dict[str, tuple[float, ...]]:
+    """Of each expert, in the order of the file's domains."""
+    domains = file.domain_names
+    return {name: tuple(file.quality(name, domain) for domain in domains) for name in file.experts}
 
 
 def _price(expert: Expert) -> float:

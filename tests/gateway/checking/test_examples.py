@@ -77,6 +77,9 @@ def test_of_large_files_so_many_examples_are_read_and_no_more(monkeypatch: pytes
     asked(confusable_examples, {f"d{k}": [f"{k} {i}" for i in range(50)] for k in range(20)})
     assert read == [examples.MOST_TOGETHER // 20] * 20
     read.clear()
+    asked(confusable_examples, {f"d{k}": [f"{k} {i}" for i in range(5)] for k in range(170)})
+    assert read == [2] * 160
+    read.clear()
     asked(confusable_examples, {f"d{k}": [f"{k} {i}" for i in range(50)] for k in range(2)})
     assert read == [examples.MOST] * 2
 
