@@ -185,8 +185,8 @@ def test_unknown_costs_are_warned_of(tmp_path: Path) -> None:
     config.write_text(text.replace("    price: {input: 0.02, output: 0.10}\n", "", 1), "utf-8")
     result = run("check", str(config))
     assert result.returncode == 0
-    assert "no price" in result.stderr
-    assert "no-such-model" in result.stderr
+    assert "no price" in result.stdout
+    assert "no-such-model" in result.stdout
 
 
 def test_an_endless_stream_ends_at_its_total(start: Start, servers: list[FakeServer]) -> None:
