@@ -33,7 +33,8 @@ def counted(findings: Iterable[Finding]) -> str:
 
 def _picture(finding: Finding, lines: Sequence[str], width: int) -> Text:
     problem = finding.problem
-    place = f":{problem.line}:{problem.column}" if lines else ""  # none of a file that could not be read
+    nowhere = not lines and (problem.line, problem.column) == (1, 1)  # in a file that could not be read
+    place = "" if nowhere else f":{problem.line}:{problem.column}"
     text = Text.assemble(
         (f"{problem.file}{place}", "bold"),
         ": ",

@@ -37,7 +37,9 @@ def test_findings_of_several_files_stand_under_each_with_their_number() -> None:
 
 
 def test_of_a_file_that_could_not_be_read_no_line_is_told() -> None:
-    assert drawn([WRONG], {}).splitlines() == ["a.yaml: error: experts.coder.modle: unknown key"]
+    gone = Finding("error", Problem("a.yaml", 1, 1, "", "is not there"))
+    assert drawn([gone], {}).splitlines() == ["a.yaml: error: is not there"]
+    assert drawn([WRONG], {}).splitlines() == ["a.yaml:2:3: error: experts.coder.modle: unknown key"]
 
 
 def test_each_severity_is_counted() -> None:
