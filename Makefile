@@ -11,6 +11,8 @@ RIVALS := .venv-rivals
 SMOLLM2 ?= .cache/smollm2
 CLIENTS ?= .venv-clients
 MINUTES ?= 12
+# Processes that share the files of tests. Most tests wait more than they compute; each process takes up to 3 GB.
+TESTERS ?= 2
 # What the router reaches on its own set, less what chance may take from it. Flips are of 200 rows written carelessly in five ways;
 # bounce is how often the expert changes though the domain stays, followed how often it changes where the domain does.
 FLOORS := plain.f1>=0.97 plain.ece<=0.06 hard.accuracy>=0.92 multilingual.accuracy>=0.91 conversation.accuracy>=0.86 \
@@ -28,7 +30,7 @@ serve: $(VENV)/.serve ## install what serving needs and start the gateway (PORT=
 	@$(BIN)/moe-gateway serve --config $(CONFIG) --host $(HOST) --port $(PORT)
 
 test: dev vllm clients deploy-tools ## install what the tests need and run the whole suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=$(TESTERS)
 
 install: $(VENV)/.serve ## install what serving needs
 dev: $(VENV)/.dev ## install what developing and testing need

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("whatever machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,12 +19,29 @@ ALLOWED = Path(__file__).parent / "allowed_skips.json"  # {"test id, or the fold
 
 
 MOST_RERUNS = 3  # tests; more of them are no chance
+# These need much memory or measure what they share: one after the other. They take longest, so that they come first.
+ALONE = ("tests/vllm/",)
+
+
+class Files(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Which process runs what: the tests of one file stay together, since they share what was started for them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in ALONE if nodeid.startswith(folder)), nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
+    return Files(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(ALONE))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Under CI=true a skipped test fails the run unless it is listed with its reason; so do more than a few second tries."""
-    if os.environ.get("CI") != "true":
+    if os.environ.get("CI") != "true" or hasattr(session.config, "workerinput"):  # one process speaks for all
         return
     allowed = json.loads(ALLOWED.read_text("utf-8"))
     reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")

@@ -193,8 +193,11 @@ async def test_ready_tells_which_experts_can_answer(server: FakeServer) -> None:
         assert seen == [gateway.state.gateway]
     assert answer.status_code == 200
     assert answer.json() == {
-        "status": "ready", "router": "abc", "experts": {"coder": "ready", "general": "down"},
-    }  # fmt: skip
+        "status": "ready",
+        "router": "abc",
+        "config": {"status": "serving", "running": "d1", "wanted": None},
+        "experts": {"coder": "ready", "general": "down"},
+    }
 
 
 async def test_a_gateway_whose_experts_are_all_down_starts_and_says_so() -> None:
