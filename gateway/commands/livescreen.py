@@ -13,7 +13,7 @@ from gateway.inspection import Inspected
 
 def show(inspected: Sequence[Inspected]) -> None:
     """A row for each replica, and how many are not as the file says."""
-    table = Table("replica", "reached", "model", "context", "is as the file says", box=None, pad_edge=False)
+    table = Table("replica", "latency", "model", "context", "is as the file says", box=None, pad_edge=False)
     for replica in inspected:
         said = [Text(text, "red") for text in replica.problems] + [Text(text, "dim") for text in replica.notes]
         if not replica.problems:
