@@ -78,7 +78,8 @@ def read_examples(path: Path) -> list[str]:
     try:
         lines = read_text(path, MOST_BYTES).splitlines()
     except UnreadableError as error:
-        fail(f"--examples: {path} {error}")
+        place = f":{error.place[0]}:{error.place[1]}" if error.place else ""
+        fail(f"--examples: {path}{place} {error}")
     prompts = [_prompt(line, path, n) for n, line in enumerate(lines, 1)] if path.suffix == ".jsonl" else lines
     found = list(dict.fromkeys(filter(None, map(str.strip, prompts))))
     if not found:

@@ -147,9 +147,10 @@ def numbers(said: str, most: int) -> list[int]:
         return list(range(1, most + 1)) if said.strip().lower() == "all" else []
     found: set[int] = set()
     for part in said.replace(" ", ",").split(","):
-        first, _, last = part.partition("-")
-        if len(part) < 10 and first.isdigit() and (last or first).isdigit():
-            found |= set(range(int(first), min(int(last or first), most) + 1)) & set(range(1, most + 1))
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if len(part) < 10 and first.isdigit() and last.isdigit():
+            found |= set(range(max(int(first), 1), min(int(last), most) + 1))
     return sorted(found)
 
 
