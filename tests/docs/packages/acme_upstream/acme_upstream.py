@@ -1,4 +1,7 @@
-"""acme_upstream: experts on servers that know one thing, POST /generate {"prompt"} → {"text", "read", "written"}."""
+"""acme_upstream: experts on servers that know POST /generate alone.
+
+{"prompt", "limit"} goes up; {"text", "read", "written"} comes down, the last two in tokens.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ class GenerateUpstream:
         fresh: bool = False,
     ) -> Said:
         request = json.loads(body)
-        asked = {"prompt": "\n".join(map(text_of, request["messages"])), "limit": request.get("max_tokens", 256)}
+        prompt = "\n".join(map(text_of, request["messages"]))
+        asked = {"prompt": prompt, "limit": request.get("max_tokens", 256)}
         try:
             async with self._session.post(
                 f"{address.url}/generate",

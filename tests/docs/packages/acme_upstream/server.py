@@ -1,4 +1,4 @@
-"""A server of the kind that acme_upstream asks, to try it with: it says how many words it read."""
+"""A server of the kind that acme_upstream asks: it says how many words it read."""
 
 import json
 import sys
