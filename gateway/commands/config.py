@@ -93,6 +93,8 @@ def rollback(
     if not as_json:
         show(found, "now", _title(entry))
     _confirm(f"Put number {entry.number} back in place?", yes)
+    if _as_it_is(config, *entry.texts).texts != now.texts:
+        fail(f"{config} was changed meanwhile; nothing was written, the same command tries again")
     kept.record(now, now.digest, why="kept")
     replace_files({wanted.place(name): text for name, text in changed.items()})
     kept.record(wanted, entry.digest, why="rollback")

@@ -197,6 +197,15 @@ def test_on_a_terminal_it_shows_the_difference_and_asks(config: Path) -> None:
     assert config.read_text() == SECOND
 
 
+def test_what_is_saved_while_it_asks_is_not_overwritten(config: Path) -> None:
+    with terminal("config", "rollback", "1", "--config", str(config)) as screen:
+        assert screen.until(r"\[y/N\]")
+        config.write_text(SECOND + "# theirs\n")
+        screen.press("y\r")
+        assert screen.until("was changed meanwhile")
+    assert config.read_text() == SECOND + "# theirs\n"
+
+
 REFUSED = {
     "status": "refused", "config": "aaaaaaaaaaaa", "since": "2026-11-30T00:00:00+00:00", "router": "r", "experts": ["general"],
     "files": ["experts.yaml"], "changes": [], "warnings": [], "wanted": "bbbbbbbbbbbb", "tried": "2026-11-30T00:01:00+00:00",
