@@ -55,7 +55,10 @@ def test_one_that_another_beats_everywhere_at_no_higher_price_is_told() -> None:
     cheap(0.9),  # equal: said by equal_experts
 ])  # fmt: skip
 def test_one_that_has_something_of_its_own_is_not(other: dict[str, Any]) -> None:
-    assert said(never_chosen, {"last": LAST, "good": cheap(0.9, context_window=8000), "other": other}) == []
+    good = cheap(0.9, context_window=8000)
+    assert said(never_chosen, {"last": LAST, "good": good, "other": {"context_window": 8000, **other}}) == []
+    worse = cheap(0.8, 2, context_window=8000)  # what the others would be without what they have of their own
+    assert len(said(never_chosen, {"last": LAST, "good": good, "other": worse})) == 1
 
 
 def test_one_that_something_else_leads_to_is_not() -> None:
