@@ -47,6 +47,9 @@ SUBSTITUTIONS = (
         r"test -f \1",
         "it is run by vLLM's own Python; tests/vllm has it",
     ),
+    Instead(
+        r"moe-gateway evaluate (?!.*--quick)", "moe-gateway evaluate --quick ", "baselines and plots take many seconds"
+    ),
     Instead(r"\S+/bin/python -m pytest (\S+)", r'test -d "$PAGES_ROOT/\1"', "tests do not run tests"),
 )
 # The commands that end with another status than 0, by page and words.
