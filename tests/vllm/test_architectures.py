@@ -42,8 +42,8 @@ def batch(
         yield gateway
 
 
-# Without it vLLM loads another library of kernels, whose mixture of experts differs by more than rounding: a random Mixtral's tokens
-# come out otherwise with it, in float32 too, and a Llama's are the same. Tried on one processor with both libraries.
+# Without it vLLM loads another library of kernels, whose mixture of experts differs by more than rounding: a random Mixtral's
+# tokens come out otherwise with it, in float32 too, and a Llama's are the same. Tried on one processor with both libraries.
 AVX512 = "avx512f" in Path("/proc/cpuinfo").read_text("utf-8")
 
 
