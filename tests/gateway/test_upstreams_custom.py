@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.exchange import Outcome
+from gateway.pool import Pool
+from gateway.serves import Serves
 from gateway.upstreams import custom
 from gateway.upstreams.base import Address, UpstreamError
 from gateway.upstreams.custom import FAILED, UPSTREAMS, CustomAddress, CustomUpstream
 from router.errors import ConfigError
 from router.experts import Timeouts, parse_experts
 from tests.fakes.memory import FakeReply, FakeUpstream, Hang
+from tests.fakes.packages import Install, installer
 
 ADDRESS = CustomAddress("acme", "m", "http://10.1.2.3:99/api", "secret-key")
 SECRETS = ("10.1.2.3", "secret-key")
@@ -181,6 +185,23 @@ async def test_a_reply_that_cannot_be_closed_holds_up_nobody(caplog: pytest.LogC
 def test_an_address_shows_no_key() -> None:
     assert "secret-key" not in repr(ADDRESS)
     assert CustomAddress("acme", "m").url == "acme:m"
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Iterator[Install]:
+    yield from installer(tmp_path)
+
+
+def test_an_expert_of_a_package_has_an_address_and_can_do_what_is_declared(install: Install) -> None:
+    install("acme", "moe_gateway.upstreams", {"acme": "acme:Acme"}, {"acme.py": ""})
+    upstream = "{custom: acme, base_url: http://10.1.2.3:99/api}"
+    file = parse_experts(
+        f"version: 1\nexperts:\n  a: {{model: m, domains: [code], capabilities: [tools], upstream: {upstream}}}\n"
+    )
+    (replica,) = Pool(file, {}).replicas["a"]
+    assert replica.address == CustomAddress("acme", "m", "http://10.1.2.3:99/api")
+    assert file.experts["a"].able == {"tools"}
+    assert Serves(file.experts).of("a") == {"chat"}
 
 
 def test_a_name_that_no_package_adds_is_an_error_at_its_place() -> None:
