@@ -166,12 +166,14 @@ def test_the_share_that_is_compared_leaves_out_what_has_no_price_or_was_no_answe
     for exchange in (
         finished("cheap", Usage(1, 0, 1)), finished("stand-in", Usage(1, 0, 1)), finished("unpriced", Usage(1, 0, 1)),
         finished("cheap", None), finished("cheap", None, Outcome.TIMEOUT), finished("cheap", Usage()),
+        finished("dear", None, Outcome.CANCELLED, first_token=1.05), finished("dear", None, Outcome.CANCELLED),
     ):  # fmt: skip
         house.metrics.observe(exchange)
-    assert house.value("comparable_requests") == 4
+    assert house.value("comparable_requests") == 5
     assert house.value("compared_requests", baseline="big") == 1
     assert house.value("unpriced_requests", expert="unpriced") == 1
     assert house.value("unpriced_requests", expert="cheap") == 1
+    assert house.value("unpriced_requests", expert="dear") == 1  # who left had read something
     assert house.value("unpriced_requests", expert="hourly") == 0
 
 

@@ -104,6 +104,52 @@ def test_the_end_writes_all_that_waits_at_once(file: str, monkeypatch: pytest.Mo
     assert (one.counted("queued"), one.counted("written_total")) == (0, 230)
 
 
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Each statement that writers send to a database, and for how many rows."""
+    sent: list[tuple[str, int]] = []
+
+    def connected(url: str) -> Engine:
+        engine = database.connected(url)
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def _sent(_1: Any, _2: Any, statement: str, rows: Any, _3: Any, many: bool) -> None:
+            sent.append((statement, len(rows) if many else 1))
+
+        return engine
+
+    monkeypatch.setattr(store, "connected", connected)
+    return sent
+
+
+def test_no_more_than_a_batch_is_made_ready_at_once(file: str, executed: list[tuple[str, int]]) -> None:
+    with kept(file, start=False) as one:
+        one.observe(230)
+        one.ledger.start()
+    written = [rows for statement, rows in executed if statement.startswith("INSERT INTO requests")]
+    assert written == [100, 100, 30]
+
+
+def test_old_rows_are_looked_for_once_in_a_while(
+    file: str, executed: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looks() -> int:
+        return sum(statement.startswith("SELECT count(*)") for statement, _ in executed)
+
+    def one_more(one: Kept) -> None:
+        before = one.counted("written_total")
+        one.observe(1)
+        until(lambda: one.counted("written_total") > before)
+
+    with kept(file, keep=timedelta(days=2)) as one:
+        for _ in range(5):
+            one_more(one)
+    assert looks() == 1
+    monkeypatch.setattr(writer, "ROLL_UP_SECONDS", 0.0)
+    with kept(file, keep=timedelta(days=2)):
+        until(lambda: looks() > 3)
+
+
 def test_how_long_the_oldest_waits_is_told(file: str) -> None:
     with kept(file, start=False) as one:
         one.observe(2)
