@@ -33,8 +33,10 @@ class Addition:
     domains: tuple[NewDomain, ...] = ()
 
     def lines(self) -> list[str]:
-        """As they are to stand in the file, at no indentation: the expert's, then the domains'."""
-        return [*self.draft.lines(), *(line for domain in self.domains for line in _lines(domain))]
+        """As they are to stand in the file, below the sections that they belong to."""
+        domains = [line for domain in self.domains for line in _lines(domain)]
+        sections = {"experts": self.draft.lines(), "domains": domains}
+        return [told for name, lines in sections.items() if lines for told in (f"{name}:", *(f"  {n}" for n in lines))]
 
     def into(self, text: str, name: str) -> str:
         """The text of an experts file with all of it. Raises ConfigError."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -114,7 +114,12 @@ def add(
     if not dry_run:
         edit.write()
     if as_json:
-        entry = {"id": draft.expert, "written": not dry_run, "entry": addition.lines(), "command": list(found.command)}
+        entry = {
+            "id": draft.expert,
+            "written": not dry_run,
+            "entry": addition.draft.lines(),
+            "command": list(found.command),
+        }
         print_json({**entry, **(found.facts or {}), "effect": predicted.described() if predicted else None})
         return
     done = f"would go into {config}" if dry_run else f"written to {config}"
@@ -133,8 +138,11 @@ def _qualities(said: Sequence[str] | None, known: Mapping[str, float | None]) ->
 
 
 def _show_entry(addition: Addition) -> None:
+    """Prompts may be long: on a terminal a line is cut at its edge."""
+    whole: dict[str, Any] = {"soft_wrap": True}
+    cut: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"}
     for line in addition.lines():
-        out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        out.print(line, markup=False, highlight=False, **(cut if out.is_terminal else whole))
     out.print()
 
 

@@ -15,6 +15,7 @@ from gateway.commands.effect import Effect, show
 from gateway.history import History
 from router.experts import load_experts
 from router.rerouting import Landing, Prompt, Rerouting, Route
+from router.yamlfile import YamlFile
 from tests.fakes.pages import pages
 from tests.fakes.terminal import terminal
 from tests.fakes.upstream import PATIENCE, FakeServer, chunk, fake_server, status, streams
@@ -364,6 +365,9 @@ def test_a_new_domain_comes_with_its_examples_and_both_go_to_the_byte(config: Pa
         assert config.read_text() == FILE
         result = run(*asked, "--examples", config.parent / "legal.txt", "--description", "law")
     assert result.exit_code == 0, result.output
+    shown = YamlFile.parse(result.stdout.partition("\n\n")[0], "shown").data  # it can be pasted
+    assert shown["experts"]["legal-8b"]["domains"] == {"legal": 0.9}
+    assert len(shown["domains"]["legal"]["examples"]) == 5
     assert "the catalogue does not know org/legal-8b" in result.stderr
     file = load_experts(config)
     assert file.experts["legal-8b"].domains == {"legal": 0.9}
