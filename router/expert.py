@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from router.prices import ASSUMED_TOKENS_PER_SECOND, PER_MILLION, AnyPrice, Energy, GpuPrice, Price
 from router.upstream import Part, Upstream
@@ -21,10 +21,22 @@ def _qualities(value: Any) -> Any:
     return value
 
 
+def _hedge(value: Any) -> Any:
+    """Of a union Pydantic would tell what is wrong with a value as each of its kinds: here it is one."""
+    if value is None or value == "p95":
+        return value
+    try:
+        return _SECONDS.validate_python(value)
+    except ValidationError:
+        raise ValueError("expected p95, or a duration such as 500ms or 2s") from None
+
+
+_SECONDS = TypeAdapter(Seconds)
 Capability = Literal["tools", "json_schema", "vision", "audio", "logprobs", "n", "state"]
 Endpoint = Literal["chat", "completions", "embeddings", "responses", "messages"]
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
 ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
+Lack = Literal[Capability, "max_completion_tokens", "developer"]
 Quality = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -103,6 +115,7 @@ class Expert(Part):
     ] = "prefix"
     hedge: Annotated[
         Literal["p95"] | Seconds | None,
+        BeforeValidator(_hedge),
         about(
             "When a second replica is asked as well: after so long without a first token, or after its own 95th percentile.",
             "p95",
@@ -154,7 +167,7 @@ class Expert(Part):
         ),
     ] = frozenset()
     lacks: Annotated[
-        frozenset[Capability | Literal["max_completion_tokens", "developer"]],
+        frozenset[Lack],
         about(
             "What it cannot do though its engine could; requests are put into other words for max_completion_tokens and the role "
             "developer.",

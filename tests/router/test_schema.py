@@ -223,6 +223,8 @@ WRONG: list[tuple[str, Any]] = [
     ("experts.coder.max_in_flight", "many"),
     ("experts.coder.affinity", "sticky"),
     ("experts.coder.hedge", "p99"),
+    ("experts.coder.hedge", -1),
+    ("experts.coder.lacks", ["developr"]),
     ("experts.coder.endpoints", ["chats"]),
     ("experts.coder.endpoints", "chat"),
     ("experts.coder.defaults.temperature", 3),
@@ -259,6 +261,15 @@ def test_what_the_parser_takes_the_schema_takes(path: str, value: Any) -> None:
 @pytest.mark.parametrize(("path", "value"), WRONG)
 def test_what_the_parser_refuses_the_schema_refuses(path: str, value: Any) -> None:
     assert (parses(changed(path, value)), whole(changed(path, value))) == (False, False)
+
+
+@pytest.mark.parametrize(("path", "value"), WRONG)
+def test_a_mistake_is_told_once_and_by_the_names_of_keys_alone(path: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_experts(changed(path, value))
+    keys = [problem.key for problem in error.value.problems]
+    assert not [key for key in keys if re.search(r"[\[(<]", key)]
+    assert len(keys) == len(set(keys)) or path == "domains.Legal"  # which is wrong in three ways
 
 
 def paths(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.checking import examples
-from gateway.checking.examples import confusable_examples, example_twice, few_examples, likeness_of
+from gateway.checking.examples import (
+    Likeness,
+    are_alike,
+    confusable_examples,
+    example_twice,
+    few_examples,
+    likeness_of,
+)
 from gateway.checking.rule import Rule, Warned
 from tests.benchmarks.domain_prompts import prompts_of
 from tests.gateway.checking.files import places, said
@@ -35,6 +42,13 @@ def test_a_prompt_that_stands_twice_is_told_at_the_second() -> None:
     assert places(warned) == ["example-twice domains.legal.examples.10", "example-twice domains.finance.examples.10"]
     assert "in the domain legal as well" in warned[1].words
     assert asked(example_twice, {"legal": LEGAL, "finance": FINANCE}) == []
+
+
+@pytest.mark.parametrize(("nearer", "closeness", "alike"), [
+    (0.25, 0.85, True), (0.24, 1.0, False), (1.0, 0.84, False), (0.5, 0.9, True)
+])  # fmt: skip
+def test_both_figures_have_to_say_so(nearer: float, closeness: float, alike: bool) -> None:
+    assert are_alike(Likeness(nearer, closeness, [])) is alike
 
 
 @pytest.mark.parametrize("size", [10, 30])
