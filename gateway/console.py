@@ -16,8 +16,15 @@ out, err = Console(), Console(stderr=True)
 def fail(message: str, status: int = 1) -> NoReturn:
     """Say what is wrong and leave with that exit status."""
     for line in message.splitlines():
-        err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"error: {printable(line)}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)
+
+
+def printable(text: str) -> str:
+    """`text` on one line, where no terminal obeys it: what cannot be seen, or UTF-8 cannot carry, is written out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 @contextmanager

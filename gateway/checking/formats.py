@@ -9,6 +9,7 @@ from rich.text import Text
 
 from gateway.checking.excerpt import WIDTH, excerpt
 from gateway.checking.findings import Finding
+from gateway.console import printable
 
 Lines = Mapping[str, Sequence[str]]  # of each file, by its name
 _STYLE = {"error": "bold red", "warning": "bold yellow"}
@@ -20,7 +21,7 @@ def pictured(findings: Sequence[Finding], lines: Lines, width: int = WIDTH) -> I
     for file in files:
         own = [finding for finding in findings if finding.problem.file == file]
         if len(files) > 1:
-            yield Text.assemble((file, "bold underline"), f"  {counted(own)}")
+            yield Text.assemble((printable(file), "bold underline"), f"  {counted(own)}")
         for finding in own:
             yield _picture(finding, lines.get(file, ()), width)
 
@@ -36,10 +37,10 @@ def _picture(finding: Finding, lines: Sequence[str], width: int) -> Text:
     nowhere = not lines and (problem.line, problem.column) == (1, 1)  # in a file that could not be read
     place = "" if nowhere else f":{problem.line}:{problem.column}"
     text = Text.assemble(
-        (f"{problem.file}{place}", "bold"),
+        (f"{printable(problem.file)}{place}", "bold"),
         ": ",
         (finding.severity, _STYLE[finding.severity]),
-        f": {finding.words}",
+        f": {printable(finding.words)}",
         (f" [{finding.code}]" if finding.code else "", "dim"),
     )
     found = excerpt(lines, problem.line, problem.column, width)
@@ -61,7 +62,9 @@ def annotation(finding: Finding) -> str:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    """Line ends have an escape there; whatever else cannot be seen is written out."""
+    escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(escaped)
 
 
 def _property(text: str) -> str:

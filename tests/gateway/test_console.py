@@ -16,6 +16,12 @@ def test_each_line_of_an_error_says_so_and_the_exit_status_is_1(capsys: pytest.C
     assert printed.err == "error: a [red]b[/red]\nerror: " + "c" * 300 + "\n"
 
 
+def test_what_an_error_quotes_moves_no_terminal(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    with pytest.raises(SystemExit):
+        fail("no \x1b[31mred, no \ud800 half,\tno \u202eturn")
+    assert capsysbinary.readouterr().err == rb"error: no \x1b[31mred, no \ud800 half,\tno \u202eturn" + b"\n"
+
+
 def test_json_is_printed_whole_and_readable(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"ä": ["x" * 300]})
     printed = capsys.readouterr().out

@@ -53,3 +53,10 @@ def test_an_annotation_is_one_line_whatever_stands_in_it() -> None:
     assert annotation(hostile) == (
         "::warning file=a%2Cb%3Ac%25.yaml,line=1,col=2,title=unpriced::50%25%0D%0A::error::x"
     )
+
+
+def test_what_a_file_has_for_keys_and_names_moves_no_terminal_and_stops_no_output() -> None:
+    hostile = Finding("error", Problem("a\x1b[2J.yaml", 2, 3, "experts.\x1b]0;x\x07\ud800", "no \u202edomain"))
+    for text in (drawn([hostile, BITES], {}).replace("\n", ""), annotation(hostile)):
+        assert text.isprintable()
+        assert r"experts.\x1b]0;x\x07\ud800: no \u202edomain" in text
