@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import Histogram, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -19,12 +21,12 @@ from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 from opentelemetry.semconv.attributes import error_attributes, http_attributes
 from opentelemetry.trace import StatusCode, format_span_id, format_trace_id
 
-from gateway import tracing
+from gateway import __version__, tracing
 from gateway.exchange import Exchange, Outcome
 from gateway.requests.base import ModelRequest
 from gateway.routes.carried import KINDS
 from gateway.tracing import conventions
-from gateway.tracing.telemetry import Telemetry
+from gateway.tracing.telemetry import Telemetry, exporting
 from gateway.usage import Usage
 from tests.fakes.memory import decision, experts_file
 
@@ -138,12 +140,12 @@ def test_every_attempt_is_one_span_below_the_servers_and_within_its_time(
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
-@pytest.mark.parametrize("status", [200, 429, 503])
+@pytest.mark.parametrize("status", [200, 429, 500, 503])
 def test_a_failure_is_an_error_of_the_span_where_it_is_not_the_clients(outcome: Outcome, status: int) -> None:
     _, [span] = traced(finished(outcome, status))
     failed = outcome in FAILURES
     assert said(span).get("error.type") == (str(outcome) if failed else None)
-    error = status == 503 or (status == 200 and failed)
+    error = status >= 500 or (status == 200 and failed)
     assert (span.status.status_code is StatusCode.ERROR) == error
     assert span.status.description is None
 
@@ -161,6 +163,37 @@ def test_the_span_spans_the_exchange(seconds: float) -> None:
     assert span.start_time is not None
     assert span.end_time is not None
     assert span.end_time - span.start_time == int(seconds * 1e9)
+
+
+def test_the_time_of_a_token_is_that_between_two_and_of_one_alone_there_is_none() -> None:
+    reader = InMemoryMetricReader()
+    telemetry = Telemetry(None, MeterProvider([reader]))
+    for tokens in (5, 1):
+        exchange = Exchange("r1", "chat.completions", (telemetry.observe,), started=1000.0, stream=True)
+        exchange.begin("coder", FILE.experts["coder"])
+        exchange.usage, exchange.first_token, exchange.last_token = Usage(8, 3, tokens), 1000.5, 1002.5
+        exchange.finish(Outcome.OK, 200)
+    data = reader.get_metrics_data()
+    telemetry.close()
+    assert data is not None
+    points = {
+        metric.name: [(point.count, point.sum) for point in metric.data.data_points]
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        if isinstance(metric.data, Histogram)
+    }
+    assert points["gen_ai.server.time_per_output_token"] == [(1, 0.5)]
+    assert points["gen_ai.server.time_to_first_token"] == [(2, 1.0)]
+    assert points["gen_ai.client.token.usage"] == [(2, 22), (2, 6)]
+
+
+def test_what_the_operator_says_of_the_service_goes_before_what_we_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=theirs,team=a")
+    telemetry = exporting(traces=True, metrics=False)
+    [provider] = telemetry._providers
+    telemetry.close()
+    assert isinstance(provider, TracerProvider)
+    told = provider.resource.attributes
+    assert (told["service.name"], told["team"], told["service.version"]) == ("theirs", "a", __version__)
 
 
 def test_what_is_not_recorded_has_no_trace_id_but_goes_up() -> None:
