@@ -12,7 +12,7 @@ alone would hardly make them so (a Poisson tail). docs/domains-suggest.md has wh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +21,8 @@ from numpy.typing import NDArray
 from router.suggesting.pool import Background, Floats
 
 LEAST_TEXTS = 10  # of a cluster: as many examples as a domain should have
-TIGHT = 0.9  # the share of random pairs that texts of one cluster have to be more alike than …
-SAME = 0.88  # … and those of two clusters, which are one then
+TIGHT = 0.9  # the share of random pairs that texts of one cluster have to be more alike than
 KEPT = 0.75
-GROWN = 0.25  # a text joins a cluster whose centre is nearer to it than to this share of the cluster's own
 LEAST_LIFT = 1.5
 CHANCE = 1e-3
 LEAST_EXPECTED = 0.5  # texts: what is nowhere in the corpus is not taken to be impossible
@@ -42,7 +40,21 @@ class Cluster:
     neighbours: NDArray[np.intp]
 
 
-def clustered(vectors: Floats, domains: Sequence[str], background: Background) -> list[Cluster]:
+# Labels of directions, shape (texts, dimensions), that are at least so much alike; -1 for those of no cluster.
+Join = Callable[[Floats, float], NDArray[np.intp]]
+
+
+def by_average(directions: Floats, least: float) -> NDArray[np.intp]:
+    """Average linkage, as long as the mean cosine of two parts is not below `least`."""
+    from sklearn.cluster import AgglomerativeClustering
+
+    join = AgglomerativeClustering(n_clusters=None, metric="cosine", linkage="average", distance_threshold=1 - least)
+    return np.asarray(join.fit_predict(directions))
+
+
+def clustered(
+    vectors: Floats, domains: Sequence[str], background: Background, join: Join = by_average
+) -> list[Cluster]:
     """The clusters of texts, the largest first: `vectors` has shape (texts, dimensions), `domains` are their most probable ones."""
     weights = _weights(domains, background)
     used = np.flatnonzero(weights)
@@ -51,15 +63,9 @@ def clustered(vectors: Floats, domains: Sequence[str], background: Background) -
     corpus, weights = background.vectors[used], weights[used]
     middle = (weights @ corpus).astype(np.float32)
     space = _Space(_directions(vectors - middle), _directions(corpus - middle), weights)
-    parts = [members for members in space.parts(space.likeness(TIGHT)) if space.is_more(members)]
-    found = space.joined_by_topic(space.joined(parts), background.topics[used])
-    taken = np.zeros(len(vectors), dtype=bool)
-    taken[[i for members in found for i in members]] = True
-    clusters = []
-    for members in sorted(found, key=len, reverse=True):
-        whole = space.grown(members, taken)
-        taken[whole] = True
-        clusters.append(space.cluster(whole, members, used))
+    labels = join(space.traffic, space.likeness(TIGHT))
+    parts = [members for members in _parts(labels) if len(members) >= LEAST_TEXTS and space.is_more(members)]
+    clusters = [space.cluster(members, used) for members in space.joined(parts, background.topics[used])]
     return sorted(clusters, key=lambda cluster: -len(cluster.members))
 
 
@@ -71,6 +77,11 @@ def _weights(domains: Sequence[str], background: Background) -> NDArray[np.float
         if own.any():
             weights[own] = count / own.sum()
     return np.asarray(weights / max(weights.sum(), 1e-12))
+
+
+def _parts(labels: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    """The places of each label but -1."""
+    return (np.flatnonzero(labels == label) for label in range(labels.max() + 1))
 
 
 def _directions(vectors: Floats) -> Floats:
@@ -90,17 +101,6 @@ class _Space:
         rng = np.random.default_rng(0)
         one, other = rng.choice(len(self.corpus), size=(2, PAIRS), p=self.weights)
         return float(np.quantile(np.einsum("ij,ij->i", self.corpus[one], self.corpus[other]), share))
-
-    def parts(self, least: float) -> list[NDArray[np.intp]]:
-        """The traffic in parts whose texts are at least so much alike on average; those that are large enough."""
-        from sklearn.cluster import AgglomerativeClustering
-
-        join = AgglomerativeClustering(
-            n_clusters=None, metric="cosine", linkage="average", distance_threshold=1 - least
-        )
-        labels = join.fit_predict(self.traffic)
-        parts = (np.flatnonzero(labels == label) for label in range(labels.max() + 1))
-        return [members for members in parts if len(members) >= LEAST_TEXTS]
 
     def is_more(self, members: NDArray[np.intp]) -> bool:
         """Whether there is more of it than in the corpus, and not by chance."""
@@ -125,20 +125,7 @@ class _Space:
     def _to_centre(self, vectors: Floats, members: NDArray[np.intp]) -> Floats:
         return np.asarray(vectors @ self.traffic[members].mean(axis=0))
 
-    def joined(self, parts: list[NDArray[np.intp]]) -> list[NDArray[np.intp]]:
-        """Parts that are as much alike as one cluster would be, the most alike first, are one."""
-        least, parts = self.likeness(SAME), list(parts)
-        while len(parts) > 1:
-            centres = np.array([self.traffic[members].mean(axis=0) for members in parts])
-            alike = centres @ centres.T
-            alike[np.tril_indices(len(parts))] = -2
-            one, other = np.unravel_index(alike.argmax(), alike.shape)
-            if alike[one, other] < least:
-                break
-            parts[one] = np.concatenate([parts[one], parts.pop(int(other))])
-        return parts
-
-    def joined_by_topic(self, parts: Sequence[NDArray[np.intp]], topics: NDArray[np.str_]) -> list[NDArray[np.intp]]:
+    def joined(self, parts: Sequence[NDArray[np.intp]], topics: NDArray[np.str_]) -> list[NDArray[np.intp]]:
         """Parts that lie in the same topic of the corpus are one; `topics` has one for each of its rows."""
         found: dict[str | int, list[NDArray[np.intp]]] = {}
         for number, members in enumerate(parts):
@@ -146,15 +133,10 @@ class _Space:
             found.setdefault(topic if topic and count > NEIGHBOURS / 2 else number, []).append(members)
         return [np.concatenate(members) for members in found.values()]
 
-    def grown(self, members: NDArray[np.intp], taken: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """With the texts that no cluster has taken and that are as near to it as its own are."""
-        near = self._to_centre(self.traffic, members) >= np.quantile(self._own(members), GROWN)
-        return np.concatenate([members, np.flatnonzero(near & ~taken)])
-
-    def cluster(self, members: NDArray[np.intp], core: NDArray[np.intp], used: NDArray[np.intp]) -> Cluster:
-        """`used` are the places, in the whole corpus, of the rows that are here; the lift is the core's."""
+    def cluster(self, members: NDArray[np.intp], used: NDArray[np.intp]) -> Cluster:
+        """`used` are the places, in the whole corpus, of the rows that are here."""
         nearest = np.argsort(-self._to_centre(self.traffic[members], members), kind="stable")
-        near, expected = self._counted(core)
+        near, expected = self._counted(members)
         return Cluster(members[nearest], near / expected, used[self._neighbours(members)])
 
     def _neighbours(self, members: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -23,28 +23,31 @@ def direction(topic: str) -> Floats:
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
-def about(topic: str, count: int, seed: int = 0) -> Floats:
+def about(topic: str, count: int, seed: int = 0, spread: float = SPREAD) -> Floats:
     """Vectors of so many texts about it, shape (count, DIMENSIONS)."""
     noise = np.random.default_rng([seed, sum(map(ord, topic))]).normal(size=(count, DIMENSIONS)) / DIMENSIONS**0.5
-    vectors = (1 - SPREAD) * direction(topic) + SPREAD * noise
+    vectors = (1 - spread) * direction(topic) + spread * noise
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def mixed(sizes: Mapping[str, int], seed: int = 1) -> tuple[Floats, list[str]]:
+def mixed(sizes: Mapping[str, int], seed: int = 1, spread: float = SPREAD) -> tuple[Floats, list[str]]:
     """Vectors, and what each is about."""
     return (
-        np.concatenate([about(topic, size, seed) for topic, size in sizes.items()]),
+        np.concatenate([about(topic, size, seed, spread) for topic, size in sizes.items()]),
         [topic for topic, size in sizes.items() for _ in range(size)],
     )
 
 
-@pytest.fixture(scope="module")
-def corpus() -> Background:
+def corpus_of(spread: float) -> Background:
     """General prompts about several things, few of them about law, and some about code."""
-    sizes = dict.fromkeys(TOPICS, 60) | {"law": 12, "code": 100}
-    vectors, topics = mixed(sizes, seed=0)
+    vectors, topics = mixed(dict.fromkeys(TOPICS, 60) | {"law": 12, "code": 100}, 0, spread)
     domains = ["code" if topic == "code" else "general" for topic in topics]
     return Background(tuple(topics), vectors, np.array(domains), np.array(topics))
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Background:
+    return corpus_of(SPREAD)
 
 
 def found(corpus: Background, sizes: Mapping[str, int], seed: int = 1) -> list[dict[str, int]]:
@@ -73,6 +76,27 @@ def test_what_the_corpus_has_little_of_is_found_by_how_much_more_there_is(corpus
     assert {topics[i] for i in cluster.members} == {"law"}
     assert 4 < cluster.lift < 20  # 40 of 140 against 12 of 312: 7.4 times
     assert {str(corpus.topics[i]) for i in cluster.neighbours[:10]} == {"law"}
+
+
+def test_a_little_more_of_what_the_corpus_has_is_no_domain() -> None:
+    """350 of 1,390 against 60 of 312 are 1.3 times as frequent, and of so many surely no chance."""
+    vectors, topics = mixed(dict.fromkeys(TOPICS, 200) | {"law": 40, "cooking": 350}, spread=0.4)
+    assert clustered(vectors, ["general"] * len(topics), corpus_of(0.4)) == []
+
+
+def test_parts_that_the_corpus_has_under_one_topic_are_one_cluster(corpus: Background) -> None:
+    """Courts and leases, each a direction of its own, are both law."""
+    more, what = mixed({"courts": 30, "leases": 30}, seed=0)
+    topics = np.array(["law"] * 60)
+    joined = Background(
+        (*corpus.texts, *what),
+        np.concatenate([corpus.vectors, more]),
+        np.array([*corpus.domains, *["general"] * 60]),
+        np.array([*corpus.topics, *topics]),
+    )
+    vectors, about_what = mixed({**ORDINARY, "courts": 60, "leases": 60})
+    (law,) = clustered(vectors, ["general"] * len(about_what), joined)
+    assert {about_what[i] for i in law.members} == {"courts", "leases"}
 
 
 def test_two_new_things_are_two_clusters_the_larger_first(corpus: Background) -> None:

@@ -34,3 +34,9 @@ def test_what_is_private_or_long_is_never_an_example() -> None:
     vectors = np.eye(4, dtype=np.float32)
     assert chosen(texts, vectors) == [2]
     assert chosen([texts[0], texts[3]], vectors[:2]) == []
+
+
+def test_of_texts_that_are_as_near_the_one_that_says_something_else_is_chosen() -> None:
+    alike = np.array([[1.0, 0.3, 0.0], [1.0, 0.2, 0.3], [0.8, 0.0, -0.9], [1.0, -0.3, 0.0]], dtype=np.float32)
+    alike /= np.linalg.norm(alike, axis=1, keepdims=True)
+    assert chosen(["a", "b", "another", "c"], alike, most=2) == [0, 2]
