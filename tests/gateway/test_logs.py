@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from gateway import logs
 from gateway.exchange import Exchange, Outcome
 from gateway.logs import writer
-from gateway.logs.lines import FIELDS, WITHHELD, ConsoleLines, JsonLines
+from gateway.logs.lines import FIELDS, MOST_CHARACTERS, MOST_PLACES, WITHHELD, ConsoleLines, JsonLines
 from gateway.logs.writer import Writer, into
 from gateway.settings import LogFormat, LogLevel
 from gateway.usage import Usage
@@ -351,6 +352,28 @@ def test_what_looks_like_another_field_is_quoted(configured: Configured) -> None
 def test_long_texts_are_cut_so_that_a_line_is_written_whole() -> None:
     texts = {"why": "w" * 9000, "model": "m" * 9000, "attempts": ["a" * 9000] * 2}
     assert len(JsonLines().format(record("e" * 9000, **texts)).encode()) < 4096
+
+
+def test_a_text_of_just_so_many_characters_is_whole() -> None:
+    told = json.loads(JsonLines().format(record("e" * MOST_CHARACTERS, why="w" * (MOST_CHARACTERS + 1))))
+    assert (told["event"], told["why"]) == ("e" * MOST_CHARACTERS, "w" * MOST_CHARACTERS + "…")
+
+
+def test_of_a_deep_traceback_the_innermost_places_are_told(configured: Configured) -> None:
+    def deeper(levels: int) -> None:
+        if not levels:
+            "".encode("no such encoding")
+        deeper(levels - 1)
+
+    lines = configured()
+    try:
+        deeper(2 * MOST_PLACES)
+    except LookupError as error:
+        logs.log.error("bad", exc_info=error)
+        trace = traceback.extract_tb(error.__traceback__)
+    [line] = lines.read()
+    assert line["at"] == [f"test_logs.py:{place.lineno}" for place in trace[-MOST_PLACES:]]
+    assert len(set(line["at"])) == 2  # the last of them is another line than those before
 
 
 def test_a_reader_that_stops_holds_nobody_up_and_what_it_missed_is_counted() -> None:

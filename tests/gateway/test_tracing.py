@@ -169,10 +169,11 @@ def test_the_time_of_a_token_is_that_between_two_and_of_one_alone_there_is_none(
     reader = InMemoryMetricReader()
     telemetry = Telemetry(None, MeterProvider([reader]))
     for tokens in (5, 1):
-        exchange = Exchange("r1", "chat.completions", (telemetry.observe,), started=1000.0, stream=True)
+        exchange = Exchange("r1", "chat.completions", started=1000.0, stream=True)
         exchange.begin("coder", FILE.experts["coder"])
         exchange.usage, exchange.first_token, exchange.last_token = Usage(8, 3, tokens), 1000.5, 1002.5
         exchange.finish(Outcome.OK, 200)
+        telemetry.observe(exchange)
     data = reader.get_metrics_data()
     telemetry.close()
     assert data is not None

@@ -43,13 +43,13 @@ def result(name: str = "a", prompt: str = "b", *wrong: str, line: int = 3) -> Re
 
 
 def test_every_test_is_a_case_and_each_that_failed_has_why_and_where() -> None:
-    results = [result("one"), result("two", "Sort it.", "went to coder, not to general", line=7)]
+    results = [result("one"), result("two", "Sort it.", "went to coder, not to general", line=7), result("three")]
     suite = held_to_the_schema(junit_xml("routes.test.yaml", results, 0.25)).find("testsuite")
     assert suite is not None
     assert suite.attrib == {
-        "name": "routes.test.yaml", "tests": "2", "failures": "1", "errors": "0", "time": "0.250",
+        "name": "routes.test.yaml", "tests": "3", "failures": "1", "errors": "0", "time": "0.250",
     }  # fmt: skip
-    first, second = suite.findall("testcase")
+    first, second, _ = suite.findall("testcase")
     assert (first.attrib, len(first)) == (
         {"classname": "routes.test.yaml", "name": "one", "time": "0.001"}, 0
     )  # fmt: skip
