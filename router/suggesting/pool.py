@@ -125,8 +125,8 @@ def background_of(router: Router) -> Background:
 
 
 def _is_unanswered(decision: Decision, file: ExpertsFile) -> bool:
-    """Whether no specialist answers it, or one that the router is unsure of."""
-    return decision.expert == file.fallback or decision.reason == UNSURE or decision.doubt is not None
+    """Whether no specialist answers it, or one of its language alone, while the router is unsure what it is about."""
+    return decision.expert == file.fallback or decision.reason == UNSURE
 
 
 def _alike(text: str) -> str:

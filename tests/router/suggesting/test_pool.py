@@ -33,6 +33,16 @@ def test_what_comes_to_the_fallback_or_leaves_the_router_unsure_is_gathered() ->
     assert found.vectors.shape == (2, 4)
 
 
+def test_what_a_specialist_of_its_language_answers_is_gathered_where_its_domain_is_not_known() -> None:
+    finn = {"domains": {"general": 0.9}, "languages": ["fi"]}
+    router = told_router(fleet({"general": {"domains": {"general": 0.8}}, "finn": finn}, floor=0.55))
+    unsure, unread = "code=0.5 general=0.5 language=fi", "general=1 doubt=unreadable_language language=fi"
+    decisions = [router.decide(Query(text)) for text in (unsure, unread)]
+    assert [(d.expert, d.reason) for d in decisions] == [("finn", "low_confidence"), ("finn", "unreadable_language")]
+    found = gather(router, [Prompt(Query(unsure)), Prompt(Query(unread))], silent)
+    assert (found.texts, found.unread) == ((unsure,), {})
+
+
 def test_texts_that_differ_in_figures_case_and_spaces_alone_are_one() -> None:
     found = gathered("general=1 id=17", "general=1  ID=18", "general=1 id=x")
     assert (found.texts, found.counts) == (("general=1 ID=18", "general=1 id=x"), (2, 1))
