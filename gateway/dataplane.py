@@ -6,6 +6,7 @@ It leaves when its standard input ends: that happens when its parent is gone, ho
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -30,6 +31,8 @@ from gateway.workers.lent import LentWorker
 from router.errors import RouterError
 from router.experts import parse_sources
 from router.training.provision import load_or_train
+
+log = logging.getLogger("moe_gateway")
 
 LONGEST_LINE = 64 * 1024 * 1024  # bytes; texts of experts.yaml come in one
 
@@ -106,6 +109,9 @@ def _serve(setup: Setup, news: FileIO, tell: Callable[[Told], None]) -> None:
             tell(Served(told.experts.digest))
         except ReloadError as error:
             tell(Served(told.experts.digest, list(error.problems)))
+        except Exception as error:
+            log.critical("reloading failed", exc_info=error)
+            tell(Served(told.experts.digest, [f"the gateway failed: {type(error).__name__}; its log has more"]))
 
     async def follow() -> None:
         reader = asyncio.StreamReader(limit=LONGEST_LINE)

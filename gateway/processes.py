@@ -78,6 +78,7 @@ class Child:
         self.ready = asyncio.Event()
         self.router: tuple[str, Path] = ("", Path())  # the one that it began with, and its folder
         self._served: asyncio.Future[list[str]] | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def running(self) -> bool:
@@ -95,17 +96,19 @@ class Child:
 
     async def serve(self, experts: Serve) -> list[str]:
         """Let it serve by another file; what kept it from that, nothing where it does."""
-        served = self._served = asyncio.get_running_loop().create_future()
-        ended = asyncio.ensure_future(self.process.wait())
-        self.send(line(experts))
-        try:
-            await asyncio.wait({served, ended}, timeout=SERVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if not served.done():
-                return [f"process {self.number} {'died of it' if ended.done() else 'does not come to an end with it'}"]
-            problems: list[str] = served.result()
-            return problems
-        finally:
-            ended.cancel()
+        async with self._turn:
+            served = self._served = asyncio.get_running_loop().create_future()
+            ended = asyncio.ensure_future(self.process.wait())
+            self.send(line(experts))
+            try:
+                await asyncio.wait({served, ended}, timeout=SERVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not served.done():
+                    how = "died of it" if ended.done() else "does not come to an end with it"
+                    return [f"process {self.number} {how}"]
+                problems: list[str] = served.result()
+                return problems
+            finally:
+                ended.cancel()
 
     def heard(self, served: Served) -> None:
         if self._served is not None and not self._served.done():

@@ -22,7 +22,7 @@ from gateway.reloading.trial import Task, tried
 from gateway.reloading.watcher import wakes
 from gateway.settings import Settings, Watch
 from router.errors import ConfigError
-from router.routetests.file import FILE_NAME
+from router.routetests.file import FILE_NAME, beside
 from router.sources import MAX_BYTES, Sources
 from router.textfiles import UnreadableError, read_text
 
@@ -65,9 +65,9 @@ class Keeper:
     def start(self) -> None:
         """Watch the files from now on, and try what is served on its routing tests."""
         self._record("start")
+        self._beside(self._test())
         if self._settings.watch is not Watch.OFF:
             self._beside(self._watch())
-            self._beside(self._test())
 
     async def close(self) -> None:
         """End what is under way: a training as well."""
@@ -118,6 +118,11 @@ class Keeper:
         except ReloadError as error:
             self._refuse(error)
             raise
+        except Exception as error:
+            log.critical("reloading failed", exc_info=error)
+            failed = ReloadError("not_started", [f"the gateway failed: {type(error).__name__}; its log has more"])
+            self._refuse(failed)
+            raise failed from None
         return self._take_up(candidate, time.monotonic() - began)
 
     async def _prepared(self, force: bool, patient: bool) -> Candidate:
@@ -242,11 +247,13 @@ class Keeper:
     async def _test(self) -> None:
         """At start-up failing routing tests are told and no more: there is nothing else that could serve."""
         running, settings = self._running, self._settings
+        sources, state = running.file.sources, settings.state.absolute()
+        if sources is None or beside(settings.config) is None:
+            return
+        if (await self._look()).get(settings.config) != _hashed(sources.text):
+            return  # the tests are those of another file
         try:
             wanted = await asyncio.to_thread(read_wanted, settings.config)
-            if wanted.tests is None:
-                return
-            sources, state = running.file.sources or wanted.sources, settings.state.absolute()
             task = Task(sources, state, running.folder, running.artifact, False, wanted.tests, True)
             failed = tuple((await tried(task, settings.retrain_seconds, lambda progress: None)).objections)
         except ConfigError as error:

@@ -59,7 +59,7 @@ async def prepared(
     """Check all of it, and try it in a process of its own where a router has to be trained or routing tests to be run. `workers`
     are the embedded ones that run. `running` itself comes back where it is just what is wanted. Raises ReloadError."""
     file = await parsed(wanted.sources)
-    if not force and file.digest == running.file.digest and file == running.file:
+    if file.digest == running.file.digest and file == running.file:
         return running
     lacking = {expert.upstream.embedded for expert in file.experts.values()} - {None, *workers}
     if lacking:

@@ -36,6 +36,11 @@ class Swapper:
         router = self._current.state.decider.router
         return Candidate(router.file, router.artifact.name, router.artifact.folder)
 
+    @property
+    def retiring(self) -> int:
+        """How many generations still end."""
+        return len(self._retiring)
+
     async def swap(self, candidate: Candidate) -> None:
         """Serve by it. Raises ReloadError, and then nothing has changed."""
         async with self._lock:

@@ -52,10 +52,11 @@ def _yield_to_others() -> None:
     """Whoever has requests goes first; and where memory runs out, this process is the one to go."""
     with suppress(OSError):
         os.nice(NICE)
-    # Linux may weigh sessions against each other, as a whole, and this process has one of its own.
-    for name, value in (("autogroup", NICE), ("oom_score_adj", 1000)):
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if os.getsid(0) == os.getpid():  # Linux may weigh sessions against each other, each as a whole; this one is its own
         with suppress(OSError):
-            Path(f"/proc/self/{name}").write_text(str(value))
+            Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 def _leave_with_parent() -> None:

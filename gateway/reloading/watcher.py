@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import aclosing
 from pathlib import Path
 
 from watchfiles import awatch
@@ -35,7 +36,7 @@ async def wakes(paths: Paths, mode: Watch, seconds: float = LOOK_SECONDS) -> Asy
         folders = await asyncio.to_thread(_folders, paths())
         yield  # what changed before anybody watched
         try:
-            async for _ in awatch(
+            told = awatch(
                 *folders,
                 watch_filter=None,
                 debounce=LONGEST_MS,
@@ -44,10 +45,12 @@ async def wakes(paths: Paths, mode: Watch, seconds: float = LOOK_SECONDS) -> Asy
                 yield_on_timeout=True,
                 recursive=False,
                 ignore_permission_denied=True,
-            ):
-                yield
-                if await asyncio.to_thread(_folders, paths()) != folders:
-                    break
+            )
+            async with aclosing(told):
+                async for _ in told:
+                    yield
+                    if await asyncio.to_thread(_folders, paths()) != folders:
+                        break
         except (OSError, RuntimeError) as error:  # it has no watches left, or a folder went away meanwhile
             log.warning("files are looked at now and then: the system does not tell of them", extra={"why": str(error)})
             await asyncio.sleep(seconds)

@@ -6,15 +6,19 @@ import concurrent.futures
 import json
 import signal
 import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
-from tests.fakes.upstream import PATIENCE, WORDS, FakeServer, chunk, status, streams
-from tests.integration.conftest import Start, experts_yaml, serve
+from tests.fakes.upstream import PATIENCE, WORDS, FakeServer, chunk, fake_server, status, streams
+from tests.integration.conftest import Command, Running, Start, experts_yaml, serve
 
 
 def ask(url: str, **body: Any) -> httpx.Response:
@@ -95,6 +99,190 @@ def test_what_is_known_of_a_replica_that_stays_is_not_forgotten(
     (replica,) = httpx.get(f"{gateway.url}/admin/experts").json()["one"]["replicas"]
     assert replica["failures"] >= 3
     assert replica["state"] in ("ejected", "half_open")  # its cool-down may be over by now
+
+
+def config_of(url: str) -> dict[str, Any]:
+    """What GET /admin/config tells."""
+    told: dict[str, Any] = httpx.get(f"{url}/admin/config", timeout=PATIENCE).json()
+    return told
+
+
+def comes_to(condition: Callable[[], bool], patience: float = PATIENCE) -> bool:
+    until = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_refused_file_is_told_wherever_an_operator_looks(
+    start: Start, servers: list[FakeServer], tmp_path: Path
+) -> None:
+    config = tmp_path / "experts.yaml"
+    good = experts_yaml(servers[0])
+    gateway = start(good, config=config)
+    running = config_of(gateway.url)
+    assert (running["status"], running["wanted"], running["problems"]) == ("serving", None, [])
+    config.write_text(good.replace("model-one", "model-one\n    secert: hush-hush"), "utf-8")
+    assert reloaded(gateway.url).status_code == 400
+    told = config_of(gateway.url)
+    assert (told["status"], told["code"], told["config"]) == ("refused", "invalid_config", running["config"])
+    assert told["problems"][0].startswith("experts.yaml:6:5: experts.one.secert: unknown key")
+    assert told["tried"] >= told["since"] == running["since"]
+    ready = httpx.get(f"{gateway.url}/ready")
+    assert ready.status_code == 200  # what ran before goes on
+    assert ready.json()["config"] == {"status": "refused", "running": running["config"], "wanted": told["wanted"]}
+    assert told["wanted"] not in (None, running["config"])
+    assert "hush-hush" not in ready.text + str(told) + reloaded(gateway.url).text
+    config.write_text(good.replace("model-one", "model-1"), "utf-8")
+    answer = reloaded(gateway.url).json()
+    assert answer["changes"] == ["expert one changed: model"]
+    assert config_of(gateway.url)["changes"] == answer["changes"]
+    config.write_text(good, "utf-8")
+    assert reloaded(gateway.url).json()["status"] == "reloaded"
+    assert reloaded(gateway.url).json()["status"] == "unchanged"
+    assert gateway.metric("moe_config_reloads_total", outcome="ok") == 2
+
+
+def test_a_routing_test_that_a_change_breaks_keeps_it_out_unless_it_is_forced(
+    start: Start, servers: list[FakeServer], tmp_path: Path
+) -> None:
+    config, tests = tmp_path / "experts.yaml", tmp_path / "routes.test.yaml"
+    gateway = start(experts_yaml(*servers[:2]), config=config)
+    tests.write_text("version: 1\ntests:\n  - {name: code goes to two, prompt: Fix my Python loop, expert: two}\n")
+    config.write_text(experts_yaml(*servers), "utf-8")
+    refused = reloaded(gateway.url)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "tests_failed")
+    assert refused.json()["error"]["message"].startswith("routes.test.yaml:3: 'code goes to two' went to one")
+    assert ask(gateway.url, model="three").status_code == 404
+    forced = httpx.post(f"{gateway.url}/admin/reload?force=true", timeout=PATIENCE)
+    assert forced.json()["status"] == "reloaded"
+    assert "code goes to two" in forced.json()["warnings"][0]
+    assert ask(gateway.url, model="three").status_code == 200
+    assert config_of(gateway.url)["warnings"] == forced.json()["warnings"]
+
+
+def test_reloads_under_load_lose_no_request_and_leave_nothing_open(
+    start: Start, servers: list[FakeServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.generation.SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.generation.LOOK_SECONDS", 0.02)
+    config = tmp_path / "experts.yaml"
+    texts = [experts_yaml(*servers[:count], expert_extra=f"    max_in_flight: {50 + count}") for count in (1, 2, 3)]
+    gateway = start(texts[0], config=config)
+    process, over = psutil.Process(), threading.Event()
+
+    def load() -> set[int]:
+        found = set()
+        with httpx.Client(timeout=PATIENCE) as client:
+            while not over.is_set():
+                body = {"model": "auto", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+                answer = client.post(f"{gateway.url}/v1/chat/completions", json=body)
+                assert "[DONE]" in answer.text
+                found.add(answer.status_code)
+        return found
+
+    def reload(times: int) -> None:
+        for i in range(times):
+            config.write_text(texts[(i + 1) % 3], "utf-8")
+            assert reloaded(gateway.url).json()["status"] == "reloaded"
+
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        running = [threads.submit(load) for _ in range(2)]
+        try:
+            reload(9)
+            settled = _at_rest(gateway, process)
+            reload(21)
+            after = _at_rest(gateway, process)
+        finally:
+            over.set()
+        assert [task.result() for task in running] == [{200}] * 2
+    assert after <= settled + 2  # connections come and go with the load
+    assert gateway.metric("moe_config_reloads_total", outcome="ok") == 30
+    assert gateway.metric("moe_requests_total", code="200") == gateway.metric("moe_requests_total")
+
+
+def _at_rest(gateway: Running, process: psutil.Process) -> int:
+    """How many files and threads are open, when all generations before the last have ended."""
+    swapper = gateway.server.config.app.state.swapper  # type: ignore[union-attr]
+    assert comes_to(lambda: not swapper.retiring)
+    return int(process.num_fds() + process.num_threads())
+
+
+@pytest.fixture(scope="module")
+def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command, Path, list[FakeServer]]]:
+    """The command, which watches its file, as a mount of Kubernetes: the link in the folder is swapped."""
+    folder = tmp_path_factory.mktemp("watching")
+    with ExitStack() as stack:
+        servers = [stack.enter_context(fake_server()) for _ in range(2)]
+        publish(folder, "..v1", experts_yaml(servers[0]))
+        (folder / "experts.yaml").symlink_to("..data/experts.yaml")
+        arguments = ("--config", str(folder / "experts.yaml"), "--state", str(folder / "state"))
+        yield stack.enter_context(serve(*arguments)), folder, servers
+
+
+def publish(folder: Path, version: str, text: str) -> None:
+    (folder / version).mkdir()
+    (folder / version / "experts.yaml").write_text(text, "utf-8")
+    (folder / "..data_tmp").symlink_to(version)
+    (folder / "..data_tmp").replace(folder / "..data")
+
+
+def test_the_command_sees_what_kubernetes_publishes(watching: tuple[Command, Path, list[FakeServer]]) -> None:
+    command, folder, servers = watching
+    assert config_of(command.url)["watch"] == "auto"
+    publish(folder, "..v2", experts_yaml(*servers))
+    assert comes_to(lambda: ask(command.url, model="two").status_code == 200)
+    publish(folder, "..v3", "experts: [")
+    assert comes_to(lambda: bool(config_of(command.url)["status"] == "refused"))
+    assert ask(command.url, model="two").status_code == 200
+    publish(folder, "..v4", experts_yaml(servers[0]))
+    assert comes_to(lambda: bool(config_of(command.url)["experts"] == ["one"]))
+    events = [json.loads(line) for line in command.screen if line.startswith("{") and "reload" in line]
+    assert [event["level"] for event in events] == ["info", "error", "info"]
+    assert (folder / "state" / "history").is_dir()
+
+
+LEGAL = [
+    *("Is a verbal contract enforceable in Spain?", "Can my landlord keep the deposit for normal wear and tear?"),
+    *(
+        "What does the statute of limitations mean for unpaid invoices?",
+        "Draft a non-disclosure clause for a contractor.",
+    ),
+    *("Does a will need witnesses to be valid?", "When does copyright in a photograph expire?"),
+    *("May an employer dismiss somebody on sick leave?", "What is the difference between libel and slander?"),
+    *("How is custody decided after a divorce?", "Can I appeal against a court order after thirty days?"),
+]
+
+
+@pytest.mark.timeout(300)
+def test_ten_examples_of_a_new_domain_are_routed_to_after_training_aside(
+    watching: tuple[Command, Path, list[FakeServer]],
+) -> None:
+    command, folder, servers = watching
+    domain = "domains:\n  legal:\n    examples:\n" + "".join(f"      - {json.dumps(text)}\n" for text in LEGAL)
+    wanted = experts_yaml(*servers, extra=domain).replace(
+        "model-two\n    domains: {", "model-two\n    domains: {legal: 0.95, "
+    )
+    publish(folder, "..v5", wanted)
+    assert comes_to(lambda: bool(config_of(command.url)["status"] == "preparing"))
+    (child,) = [
+        c for c in psutil.Process(command.process.pid).children() if "gateway.reloading.training" in c.cmdline()
+    ]
+
+    def domain_of(text: str) -> object:
+        answer = httpx.post(f"{command.url}/v1/route", json={"input": text}, timeout=PATIENCE)
+        return answer.json()["domain"], answer.json()["expert"]
+
+    assert domain_of("Is a prenuptial agreement binding in court?")[0] != "legal"  # type: ignore[index]
+    assert comes_to(lambda: bool(config_of(command.url)["status"] == "serving"), patience=200)
+    assert config_of(command.url)["config"] == config_of(command.url)["config"]
+    assert domain_of("Is a prenuptial agreement binding in court?") == ("legal", "two")
+    assert not child.is_running()
+    (line,) = [json.loads(line) for line in command.screen if '"event":"reloaded"' in line and "legal" in line]
+    assert "domain legal added: +10 examples" in line["changes"]
+    assert "prompts of the old domains" in line["figures"]
 
 
 def test_sighup_reloads_the_command(servers: list[FakeServer], tmp_path: Path) -> None:
