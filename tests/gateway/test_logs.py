@@ -359,6 +359,10 @@ def test_a_text_of_just_so_many_characters_is_whole() -> None:
     assert (told["event"], told["why"]) == ("e" * MOST_CHARACTERS, "w" * MOST_CHARACTERS + "…")
 
 
+def test_the_time_has_all_digits_of_its_milliseconds() -> None:
+    assert json.loads(JsonLines().format(record("e", created=86400.0625)))["time"] == "1970-01-02T00:00:00.062Z"
+
+
 def test_of_a_deep_traceback_the_innermost_places_are_told(configured: Configured) -> None:
     def deeper(levels: int) -> None:
         if not levels:
