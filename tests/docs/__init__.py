@@ -1,6 +1,7 @@
 """The documentation site: how it is built, what of it is generated, and its blocks, each of which is run.
 
-How a page is written so that its blocks run (blocks.py makes one bash script of a page, with the page's line numbers):
+How a page is written so that its blocks run (blocks.py makes one bash script of a page, with the page's line numbers;
+`python -m tests.docs.stage docs/top.md` plays it and prints what it said):
 
 - Every fenced block names its language: `sh` is run, `text` is what is printed, `yaml`, `json`, `toml` and `python`
   are what they say.

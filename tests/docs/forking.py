@@ -24,8 +24,9 @@ TERMINATING = 20.0  # seconds until what ignores SIGTERM is killed
 
 # What most commands import, some of it only when it is needed.
 IMPORTED = (
-    "gateway.app gateway.cli gateway.dataplane gateway.inspection gateway.ledger.reader gateway.serving onnxruntime "
-    "router.explaining.explain router.routing router.training.provision rich.table sklearn.linear_model"
+    "alembic.command gateway.app gateway.cli gateway.dataplane gateway.inspection gateway.ledger.store gateway.serving "
+    "onnxruntime rich.table router.explaining.explain router.routing router.training.provision sklearn.linear_model tokenizers "
+    "uvicorn uvloop"
 )
 
 
