@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,18 @@ def traffic(words: str = "kiln glaze pottery", extra: str = "", count: int = 30)
     )
 
 
+def last(pool: Pool, count: int) -> Pool:
+    """Its last texts alone, which are about pottery."""
+    return replace(
+        pool,
+        texts=pool.texts[-count:],
+        counts=pool.counts[-count:],
+        vectors=pool.vectors[-count:],
+        domains=pool.domains[-count:],
+        languages=pool.languages[-count:],
+    )
+
+
 def suggested(pool: Pool, file: ExpertsFile | None = None) -> list[Suggestion]:
     return suggestions(pool, background(), file or load_experts(SHIPPED), load_catalog(), 24)
 
@@ -71,22 +84,13 @@ def test_a_suggestion_has_a_name_sizes_examples_and_a_model() -> None:
     assert one.described()["model"]["id"] == one.match.key
 
 
-def test_too_little_traffic_and_ordinary_traffic_call_for_nothing() -> None:
-    pool = traffic(count=0)
-    assert suggested(pool) == []
-    few = Pool(
-        pool.texts[: LEAST_POOL - 1],
-        pool.counts,
-        pool.vectors[: LEAST_POOL - 1],
-        pool.domains,
-        pool.languages,
-        9,
-        9,
-        {},
-        0,
-        0,
-    )
-    assert suggested(few) == []
+def test_ordinary_traffic_calls_for_nothing() -> None:
+    assert suggested(traffic(count=0)) == []
+
+
+def test_too_little_traffic_calls_for_nothing_whatever_it_is_about() -> None:
+    assert len(suggested(last(traffic(), LEAST_POOL))) == 1
+    assert suggested(last(traffic(), LEAST_POOL - 1)) == []
 
 
 def test_what_is_private_makes_no_domain() -> None:
