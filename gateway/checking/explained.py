@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.checking.masking import MASK
+from gateway.checking.masking import MASK, masked, masked_words
 from gateway.checking.report import Report, shown
 from router.experts import NOT_WRITTEN, ExpertsFile
 from router.layers import Layers, Origin
@@ -97,11 +97,14 @@ def _origin(layers: Layers, path: Steps, usual: bool) -> Origin | None:
 def _discreet(path: Steps, value: Any, written: str) -> Any:
     if is_secret(path) or _SECRET_NAME.search(written):
         return written if _is_reference(written) else MASK
-    return value
+    return masked_words(value) if path[2:] == ("upstream", "launch", "args") else value
 
 
 def _written(path: Steps, origin: Origin) -> str:
-    return origin.written if _is_reference(origin.written) or not is_secret(path) else ""
+    if _is_reference(origin.written):
+        return origin.written
+    lines = origin.written.split("\n")
+    return "" if is_secret(path) else "\n".join(masked(lines, number)[0] for number in range(1, len(lines) + 1))
 
 
 def _is_reference(written: str) -> bool:

@@ -92,6 +92,18 @@ def test_no_secret_comes_out_and_each_value_once(settings: dict[str, Setting]) -
     assert "experts.coder.upstream.launch" not in told
 
 
+def test_of_a_command_line_no_secret_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "first-secret")
+    path = tmp_path / "experts.yaml"
+    args = "{args: '--seed 1 --hf-token ${MINE} --api-token=second-secret'}"
+    path.write_text(
+        f"version: 1\nexperts: {{a: {{model: m, domains: [general], upstream: {{launch: {args}}}}}}}\n", "utf-8"
+    )
+    found = {setting.path[-1]: setting for setting in explained(examined(path))}["args"]
+    assert found.value == ["--seed", "1", "--hf-token", MASK, f"--api-token={MASK}"]
+    assert "secret" not in json.dumps(found.described())
+
+
 def test_a_described_value_says_whether_it_was_written(settings: dict[str, Setting]) -> None:
     assert settings["experts.coder.max_in_flight"].described() == {
         "key": "experts.coder.max_in_flight", "path": ["experts", "coder", "max_in_flight"], "value": 64,

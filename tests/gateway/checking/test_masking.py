@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.checking.excerpt import excerpt
-from gateway.checking.masking import MASK, masked, shown_column
+from gateway.checking.masking import MASK, masked, masked_words, shown_column
 
 STYLES = [
     "    upstream:\n      api_key: {}",
@@ -29,6 +29,10 @@ STYLES = [
     "      api_key: ${{NAME:-{}}}",
     "      vllm: [http://me:{}@host/v1]",
     "      password: {}, {}",
+    '      launch: {{args: "--hf-token {} --seed 1"}}',
+    "      launch: {{args: [--api-key, {}, '--hf-token', '{}']}}",
+    "      args: --tokenizer me --hf-token={}",
+    "      args:\n        - --api-key\n        - {}",
 ]
 SECRETS = st.text(string.ascii_letters + string.digits + "_-+/.", min_size=8, max_size=40).filter(
     lambda secret: not any(secret[:4] in style or secret[-4:] in style for style in STYLES)
@@ -58,6 +62,7 @@ def test_what_looks_like_a_key_is_masked_wherever_it_stands(secret: str) -> None
     "    defaults: {max_tokens: 512}",
     "    env: {HF_TOKEN: ${HF_TOKEN}, OTHER: '${OTHER}'}",
     "    args: --max-model-len 65536 --served-by me",
+    "    args: --tokenizer me --max-num-batched-tokens 8192 --enable-auto-tool-choice",
 ])  # fmt: skip
 def test_what_is_no_secret_is_shown(line: str) -> None:
     assert masked([line], 1) == (line, [])
@@ -75,3 +80,18 @@ def test_what_stands_beside_a_secret_is_shown_and_its_column_moves() -> None:
 def test_a_secret_ends_with_what_is_indented_under_it() -> None:
     lines = ["env:", "  A: one", "model: two"]
     assert [masked(lines, number)[0] for number in (1, 2, 3)] == ["env:", f"  A: {MASK}", "model: two"]
+
+
+@pytest.mark.parametrize(
+    "piece", ["/", "key", "token: ", "token: x #", "env: {", "a:file:x", "key:'", "--key ", "${", "x "]
+)
+def test_a_line_is_judged_in_a_time_that_grows_with_it_alone(piece: str) -> None:
+    """What goes back over what it has read takes hours for these, or as good as for ever."""
+    line = f"env: {{{piece * 20_000}!"
+    masked(["key: a", "  b: c", line, f"  {line[6:]}", "    d: e"], 3)
+    masked(["key: a", "  b: c", f"  {line[6:]}", "    d: e"], 4)
+
+
+def test_arguments_are_masked_word_by_word() -> None:
+    words = ["--seed", "1", "--hf-token", "me", "--api-key=me", "--tokenizer", "me"]
+    assert masked_words(words) == ["--seed", "1", "--hf-token", MASK, f"--api-key={MASK}", "--tokenizer", "me"]
