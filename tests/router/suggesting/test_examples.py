@@ -37,6 +37,6 @@ def test_what_is_private_or_long_is_never_an_example() -> None:
 
 
 def test_of_texts_that_are_as_near_the_one_that_says_something_else_is_chosen() -> None:
-    alike = np.array([[1.0, 0.3, 0.0], [1.0, 0.2, 0.3], [0.8, 0.0, -0.9], [1.0, -0.3, 0.0]], dtype=np.float32)
+    alike = np.array([[1.0, 0.3, 0.0], [1.0, -0.1, 0.3], [0.8, 0.0, -0.9], [1.0, -0.3, 0.0]], dtype=np.float32)
     alike /= np.linalg.norm(alike, axis=1, keepdims=True)
     assert chosen(["a", "b", "another", "c"], alike, most=2) == [0, 2]
