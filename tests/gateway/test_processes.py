@@ -69,6 +69,12 @@ def told(command: Command, name: str, **labels: str) -> float:
     return metric(httpx.get(f"{command.url}/metrics", timeout=2 * PATIENCE).text, name, **labels)
 
 
+def refusals(command: Command) -> set[tuple[str, str]]:
+    """What several processes say of the newest file, and of the one that runs."""
+    told = [httpx.get(f"{command.url}/admin/config", timeout=2 * PATIENCE).json() for _ in range(12)]
+    return {(one["status"], one["config"]) for one in told}
+
+
 def events(command: Command) -> list[dict[str, object]]:
     return [json.loads(line) for line in command.screen if line.startswith("{")]
 
@@ -193,9 +199,28 @@ def test_what_one_process_is_told_all_know_a_new_file_and_the_successor_of_a_wor
         assert told(command, "moe_config_info") == 1
         assert until(lambda: told(command, "moe_requests_total", expert="one") == 0)  # the expert is gone from all
         assert told(command, "moe_requests_total", expert="two") >= 12
+        assert set(answer.json()["changes"]) <= {
+            "expert one removed",
+            "expert two added",
+        }  # none where it was seen before
         config.write_text(before)
         command.process.send_signal(signal.SIGHUP)
         assert until(lambda: [ask(command) for _ in range(12)] == [200] * 12)
+
+        # A file that is wrong changes nothing in any of them, is told by all, and is not what a successor begins with.
+        served = httpx.get(f"{command.url}/admin/config", timeout=2 * PATIENCE).json()
+        config.write_text("experts: [")
+        assert until(lambda: refusals(command) == {("refused", served["config"])})
+        assert told(command, "moe_config_last_reload_successful") == 0
+        refused = httpx.post(f"{command.url}/admin/reload", timeout=2 * PATIENCE)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_config")
+        processes(command)[0].kill()
+        assert until(lambda: any(e["event"] == "process replaced" for e in events(command)), within=STARTING)
+        assert until(lambda: refusals(command) == {("refused", served["config"])})
+        assert {ask(command) for _ in range(12)} == {200}
+        config.write_text(before)
+        assert until(lambda: refusals(command) == {("serving", served["config"])})
+        assert told(command, "moe_config_last_reload_successful") == 1
 
         (worker,) = command.worker_pids()
         assert psutil.Process(worker).ppid() == command.process.pid
