@@ -64,8 +64,8 @@ def _folders(paths: Collection[Path]) -> dict[Path, tuple[int, int]]:
             for folder in (step.parent, *step.parent.parents):
                 try:
                     known = folder.stat()
-                except OSError:
-                    continue  # it is gone: whether it comes back, the one above tells
+                except (OSError, ValueError):  # it is gone, or none has such a name, with a NUL in it
+                    continue  # whether it comes back, the one above tells
                 found[folder] = known.st_dev, known.st_ino
                 break
     return found

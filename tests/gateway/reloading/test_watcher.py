@@ -60,6 +60,27 @@ async def test_a_file_that_changes_is_heard_of(tmp_path: Path, change: Callable[
         assert await asyncio.wait_for(heard.get(), PATIENCE)
 
 
+@pytest.mark.parametrize("name", ["a\0b/key", "half \ud800/key"])
+async def test_a_name_that_no_file_has_ends_no_watching(tmp_path: Path, name: str) -> None:
+    """As a secret of another save may be named; those that watch go on and hear of the next one."""
+    (tmp_path / "seen").write_text("old")
+    heard: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def listen() -> None:
+        async for _ in wakes(lambda: [tmp_path / name, tmp_path / "seen"], Watch.AUTO, SELDOM):
+            heard.put_nowait(True)
+
+    task = asyncio.create_task(listen())
+    try:
+        await asyncio.wait_for(heard.get(), PATIENCE)
+        await asyncio.sleep(0.2)
+        in_place(tmp_path / "seen")
+        assert await asyncio.wait_for(heard.get(), PATIENCE)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_mount_of_kubernetes_is_heard_of_each_time_that_its_link_is_swapped(tmp_path: Path) -> None:
     mount = tmp_path / "config"
     path = mount / "experts.yaml"
