@@ -78,6 +78,8 @@ class Child:
         self.ready = asyncio.Event()
         self.router: tuple[str, Path] = ("", Path())  # the one that it began with, and its folder
         self._served: asyncio.Future[list[str]] | None = None
+        self._wanted = ""  # the digest of the file that it was told last to serve by
+        self.stuck = False  # whether it came to no end with that
         self._turn = asyncio.Lock()
 
     @property
@@ -98,11 +100,13 @@ class Child:
         """Let it serve by another file; what kept it from that, nothing where it does."""
         async with self._turn:
             served = self._served = asyncio.get_running_loop().create_future()
+            self._wanted = experts.experts.digest
             ended = asyncio.ensure_future(self.process.wait())
             self.send(line(experts))
             try:
                 await asyncio.wait({served, ended}, timeout=SERVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if not served.done():
+                    self.stuck = not ended.done()
                     how = "died of it" if ended.done() else "does not come to an end with it"
                     return [f"process {self.number} {how}"]
                 problems: list[str] = served.result()
@@ -111,7 +115,8 @@ class Child:
                 ended.cancel()
 
     def heard(self, served: Served) -> None:
-        if self._served is not None and not self._served.done():
+        """Its answer, unless that comes too late and is to another file."""
+        if self._served is not None and not self._served.done() and served.digest == self._wanted:
             self._served.set_result(served.problems)
 
     async def until_ready(self) -> None:
@@ -189,12 +194,16 @@ class Family:
         child.send(line(answer))
 
     async def _serve(self, candidate: Candidate) -> None:
-        """What one process does not take up none does; one that does not though another did is replaced. Raises ReloadError."""
+        """What one process does not take up none does; one that does not though another did is replaced, and so is one that may
+        still come to do it. Raises ReloadError."""
         told = _told(candidate)
-        ready = self._ready()
-        if ready and (problems := await ready[0].serve(told)):
+        first = next(iter(self._ready()), None)
+        if first is not None and (problems := await first.serve(told)):
+            if first.stuck:
+                self._replace(first, problems)
             raise ReloadError("not_started", problems)
-        self._serving, others = candidate, ready[1:]
+        self._serving = candidate
+        others = [child for child in self._ready() if child is not first]  # one may have become ready meanwhile
         for child, problems in zip(others, await asyncio.gather(*(c.serve(told) for c in others)), strict=True):
             self._replace(child, problems)
 
