@@ -86,8 +86,11 @@ async def loaded(url: str, rate: float) -> AsyncIterator[Load]:
             await asyncio.gather(*tasks, running, return_exceptions=True)
 
 
+Up = tuple[Command, Path, list[FakeServer]]
+
+
 @contextmanager
-def gateway(watch: str) -> Iterator[tuple[Command, Path, list[FakeServer]]]:
+def gateway(watch: str) -> Iterator[Up]:
     with tempfile.TemporaryDirectory() as folder, fake_server() as one, fake_server() as two:
         config = Path(folder) / "experts.yaml"
         config.write_text(experts_yaml(one, two), "utf-8")
@@ -102,70 +105,70 @@ def save(path: Path, text: str) -> None:
     path.with_suffix(".new").replace(path)
 
 
-async def learning(rate: float, seconds: float) -> dict[str, Any]:
+async def learning(up: Up, rate: float, seconds: float) -> dict[str, Any]:
     """Ten examples of a new domain are saved while requests come."""
     examples = next(iter(draws("legal", 10, 1)))
     listed = "domains:\n  legal:\n    examples:\n" + "".join(f"      - {json.dumps(text)}\n" for text in examples)
-    with gateway("auto") as (command, config, servers):
-        two = "model-two\n    domains: {"
-        wanted = experts_yaml(*servers, extra=listed).replace(two, f"{two}legal: 0.95, ")
-        prompt = {"input": prompts_of("legal", "test")[0]}
-        async with loaded(command.url, rate) as load, httpx.AsyncClient(timeout=60) as http:
-            await asyncio.sleep(3)  # for what is loaded when it is first needed
-            start = time.monotonic()
-            await asyncio.sleep(seconds)
-            saved = time.monotonic()
-            save(config, wanted)
-            while True:
-                answer = (await http.post(f"{command.url}/v1/route", json=prompt)).json()
-                if (answer["domain"], answer["expert"]) == ("legal", "two"):
-                    break
-                if time.monotonic() - saved > PATIENCE:
-                    raise TimeoutError((await http.get(f"{command.url}/admin/config")).text)
-                await asyncio.sleep(0.1)
-            routed = time.monotonic()
-            figures = (await http.get(f"{command.url}/admin/config")).json()
-        before, during = load.between(start, saved), load.between(saved, routed)
-        p99 = [float(np.percentile(part, 99)) for part in (before, during)]
-        return {
-            "seconds from saving to the first request routed": round(routed - saved, 1),
-            "requests before, during": [len(before), len(during)],
-            "p50 before, during (ms)": [round(float(np.median(part)), 1) for part in (before, during)],
-            "p99 before, during (ms)": [round(figure, 1) for figure in p99],
-            "p99 during / before": round(p99[1] / p99[0], 2),
-            "failed": load.failed,
-            "changes": figures["changes"],
-        }
+    command, config, servers = up
+    two = "model-two\n    domains: {"
+    wanted = experts_yaml(*servers, extra=listed).replace(two, f"{two}legal: 0.95, ")
+    prompt = {"input": prompts_of("legal", "test")[0]}
+    async with loaded(command.url, rate) as load, httpx.AsyncClient(timeout=60) as http:
+        await asyncio.sleep(3)  # for what is loaded when it is first needed
+        start = time.monotonic()
+        await asyncio.sleep(seconds)
+        saved = time.monotonic()
+        save(config, wanted)
+        while True:
+            answer = (await http.post(f"{command.url}/v1/route", json=prompt)).json()
+            if (answer["domain"], answer["expert"]) == ("legal", "two"):
+                break
+            if time.monotonic() - saved > PATIENCE:
+                raise TimeoutError((await http.get(f"{command.url}/admin/config")).text)
+            await asyncio.sleep(0.1)
+        routed = time.monotonic()
+        figures = (await http.get(f"{command.url}/admin/config")).json()
+    before, during = load.between(start, saved), load.between(saved, routed)
+    p99 = [float(np.percentile(part, 99)) for part in (before, during)]
+    return {
+        "seconds from saving to the first request routed": round(routed - saved, 1),
+        "requests before, during": [len(before), len(during)],
+        "p50 before, during (ms)": [round(float(np.median(part)), 1) for part in (before, during)],
+        "p99 before, during (ms)": [round(figure, 1) for figure in p99],
+        "p99 during / before": round(p99[1] / p99[0], 2),
+        "failed": load.failed,
+        "changes": figures["changes"],
+    }
 
 
-async def soak(rate: float, reloads: int) -> dict[str, Any]:
+async def soak(up: Up, rate: float, reloads: int) -> dict[str, Any]:
     """So many reloads while requests come; what is open, and how much memory there is, after a tenth of them and at the end."""
-    with gateway("off") as (command, config, servers):
-        process = psutil.Process(command.process.pid)
-        texts = [
-            experts_yaml(*servers[:count], expert_extra=f"    max_in_flight: {n}")
-            for n, count in ((90, 1), (91, 2), (92, 2))
-        ]
-        seen: list[tuple[int, float, int, int]] = []
-        began = time.monotonic()
-        async with loaded(command.url, rate) as load, httpx.AsyncClient(timeout=60) as http:
-            for i in range(reloads):
-                save(config, texts[(i + 1) % 3] + f"\n# {i}\n")
-                answer = await http.post(f"{command.url}/admin/reload")
-                if answer.json().get("status") != "reloaded":
-                    raise RuntimeError(answer.text)
-                if (i + 1) % max(1, reloads // 10) == 0:
-                    await asyncio.sleep(SETTLED)
-                    memory = process.memory_info().rss / 2**20
-                    seen.append((i + 1, round(memory, 1), process.num_fds(), process.num_threads()))
-        return {
-            "reloads": reloads,
-            "seconds": round(time.monotonic() - began, 1),
-            "requests": len(load.took),
-            "failed": load.failed,
-            "p99 (ms)": round(float(np.percentile(1000 * np.array(load.took), 99)), 1),
-            "after reloads: MiB, files, threads": seen,
-        }
+    command, config, servers = up
+    process = psutil.Process(command.process.pid)
+    texts = [
+        experts_yaml(*servers[:count], expert_extra=f"    max_in_flight: {n}")
+        for n, count in ((90, 1), (91, 2), (92, 2))
+    ]
+    seen: list[tuple[int, float, int, int]] = []
+    began = time.monotonic()
+    async with loaded(command.url, rate) as load, httpx.AsyncClient(timeout=60) as http:
+        for i in range(reloads):
+            save(config, texts[(i + 1) % 3] + f"\n# {i}\n")
+            answer = await http.post(f"{command.url}/admin/reload")
+            if answer.json().get("status") != "reloaded":
+                raise RuntimeError(answer.text)
+            if (i + 1) % max(1, reloads // 10) == 0:
+                await asyncio.sleep(SETTLED)
+                memory = process.memory_info().rss / 2**20
+                seen.append((i + 1, round(memory, 1), process.num_fds(), process.num_threads()))
+    return {
+        "reloads": reloads,
+        "seconds": round(time.monotonic() - began, 1),
+        "requests": len(load.took),
+        "failed": load.failed,
+        "p99 (ms)": round(float(np.percentile(1000 * np.array(load.took), 99)), 1),
+        "after reloads: MiB, files, threads": seen,
+    }
 
 
 def main() -> None:
@@ -176,9 +179,11 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"load average {os.getloadavg()}, {os.cpu_count()} cores")
     if asked.seconds:
-        print(json.dumps(asyncio.run(learning(asked.rate, asked.seconds)), indent=2))
+        with gateway("auto") as up:
+            print(json.dumps(asyncio.run(learning(up, asked.rate, asked.seconds)), indent=2))
     if asked.reloads:
-        print(json.dumps(asyncio.run(soak(asked.rate, asked.reloads)), indent=2))
+        with gateway("off") as up:
+            print(json.dumps(asyncio.run(soak(up, asked.rate, asked.reloads)), indent=2))
 
 
 if __name__ == "__main__":

@@ -315,7 +315,7 @@ async def test_served_configurations_are_remembered_and_one_that_cannot_be_is_no
         folder.write_text("in the way")
         house.config.write_text(text("one", "three"))
         assert (await house.keeper.reload()).status == "reloaded"
-        await house.until(lambda: "history" in caplog.text)
+        await house.until(lambda: "the history of configurations cannot be written" in caplog.text)
 
 
 async def test_looking_now_and_then_sees_it_too(tmp_path: Path) -> None:
