@@ -125,7 +125,7 @@ class _Writer:
         if len(examples) < LEAST_EXAMPLES:
             return None
         languages = [pool.languages[place] for place in members]
-        terms = telling(texts, [*self._others, *self._background.texts])
+        terms = telling(texts, [*self._others, *self._elsewhere(cluster)])
         name, expert = self._names(cluster, terms)
         nearest = self._background.domains[cluster.neighbours].tolist()
         return Suggestion(
@@ -140,6 +140,13 @@ class _Writer:
             match=matching(self._catalog, [name, *terms], nearest, languages, self._max_gb),
             fallback=self._fallback,
         )
+
+    def _elsewhere(self, cluster: Cluster) -> list[str]:
+        """The corpus less the topic that the cluster lies in, whose words are the cluster's."""
+        around = Counter(filter(None, self._background.topics[cluster.neighbours].tolist()))
+        own = max(around, key=around.__getitem__, default=None)
+        rows = zip(self._background.texts, self._background.topics.tolist(), strict=True)
+        return [text for text, topic in rows if topic != own]
 
     def _names(self, cluster: Cluster, terms: Sequence[str]) -> tuple[str, str]:
         """Of the domain and of its expert."""

@@ -84,6 +84,21 @@ def test_a_suggestion_has_a_name_sizes_examples_and_a_model() -> None:
     assert one.described()["model"]["id"] == one.match.key
 
 
+def test_words_that_the_corpus_has_in_the_same_topic_tell_of_it_none_the_less() -> None:
+    plain = background()
+    crafts = Background(
+        (*plain.texts, *["kiln"] * 60),
+        np.concatenate([plain.vectors, near(20, 60, 5)]),
+        np.array(["general"] * 460),
+        np.array([*plain.topics, *["crafts"] * 60]),
+    )
+    (one,) = suggestions(
+        traffic("kiln for some such pot then and there", count=60), crafts, load_experts(SHIPPED), load_catalog(), 24
+    )
+    assert one.name == "crafts"
+    assert "kiln" in one.terms
+
+
 def test_ordinary_traffic_calls_for_nothing() -> None:
     assert suggested(traffic(count=0)) == []
 
