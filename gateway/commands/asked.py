@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.commands.usage import ledger_url
-from gateway.console import err, fail
+from gateway.console import err, fail, printable
 
 if TYPE_CHECKING:
     from gateway.traffic import Traffic
@@ -45,7 +45,7 @@ def asked_prompts(
     """
     traffic = _recorded(since, most, ledger, config, state) if source == LEDGER else _written(source, model)
     for problem in traffic.problems[:SHOWN_PROBLEMS]:
-        err.print(f"warning: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"warning: {printable(problem)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if (left := len(traffic.problems) - SHOWN_PROBLEMS) > 0:
         err.print(f"warning: {left} more lines cannot be used", style="yellow", highlight=False)
     if not traffic.prompts and source == LEDGER:

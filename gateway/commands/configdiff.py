@@ -59,8 +59,8 @@ def show(found: Difference, old: str, new: str) -> None:
     from rich.text import Text
 
     for file in found.files:
-        out.print(Text(f"--- {file.name}  {old}", "bold"), soft_wrap=True)
-        out.print(Text(f"+++ {file.name}  {new}", "bold"), soft_wrap=True)
+        out.print(Text(_printable(f"--- {file.name}  {old}"), "bold"), soft_wrap=True)
+        out.print(Text(_printable(f"+++ {file.name}  {new}"), "bold"), soft_wrap=True)
         for line in file.lines:
             out.print(Text(_printable(line), STYLES.get(line[0], "")), soft_wrap=True)
     if not found.files:

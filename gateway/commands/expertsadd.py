@@ -13,7 +13,7 @@ import typer
 
 from gateway.commands.adding import Addition, NewDomain, read_examples, read_qualities
 from gateway.commands.shared import DEFAULT_CONFIG, Config, Json, State, read_config, state_folder
-from gateway.console import err, fail, out, print_json
+from gateway.console import err, fail, out, print_json, printable
 
 if TYPE_CHECKING:
     from gateway.commands.editing import Edit
@@ -126,7 +126,7 @@ def add(
     worker = f"; worker: {shlex.join(found.command)}" if found.command else ""
     out.print(f"{draft.expert}: {done}{worker}", markup=False, highlight=False, soft_wrap=True)
     for note in found.notes:
-        err.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"note: {printable(note)}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _qualities(said: Sequence[str] | None, known: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gateway.console import out
+from gateway.console import out, printable
 
 if TYPE_CHECKING:
     from router.experts import Expert
@@ -62,7 +62,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         domains = " ".join(f"{domain}:{quality:g}" for domain, quality in row["domains"].items())
         window = f"{row['context_window']:,}" if row["context_window"] else "—"
         cells = (row["id"], row["model"], domains, row["upstream"], cost, window, " ".join(row["languages"]) or "all")
-        table.add_row(*map(escape, cells))
+        table.add_row(*(escape(printable(cell)) for cell in cells))
     for column in table.columns:
         column.overflow = "fold"
     console = out if out.is_terminal else Console(width=max(out.width, WIDE))

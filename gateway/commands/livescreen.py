@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from gateway.console import out
+from gateway.console import out, printable
 from gateway.inspection import Inspected
 
 
@@ -15,13 +15,14 @@ def show(inspected: Sequence[Inspected]) -> None:
     """A row for each replica, and how many are not as the file says."""
     table = Table("replica", "latency", "model", "context", "is as the file says", box=None, pad_edge=False)
     for replica in inspected:
-        said = [Text(text, "red") for text in replica.problems] + [Text(text, "dim") for text in replica.notes]
+        said = [Text(printable(text), "red") for text in replica.problems]
+        said += [Text(printable(text), "dim") for text in replica.notes]
         if not replica.problems:
             said.insert(0, _verdict(replica))
         table.add_row(
             Text(replica.replica),
             "–" if replica.milliseconds is None else f"{replica.milliseconds:.0f} ms",
-            Text(replica.model, "red" if replica.served is False and replica.problems else ""),
+            Text(printable(replica.model), "red" if replica.served is False and replica.problems else ""),
             _context(replica),
             Text("\n").join(said),
         )

@@ -18,7 +18,7 @@ from gateway import __version__
 from gateway.commands.crewscreen import styled
 from gateway.commands.launchedcrew import launched
 from gateway.commands.shared import DEFAULT_CONFIG, Config, State, read_config, state_folder, warn
-from gateway.console import err, fail, out, shown_progress
+from gateway.console import err, fail, out, printable, shown_progress
 from gateway.errors import SettingsError
 from gateway.settings import (
     KIB,
@@ -258,10 +258,10 @@ def _banner(
     table = Table("expert", "domains", "model", "served by", box=None, pad_edge=False)
     for name, expert in file.experts.items():
         domains = ", ".join(f"{d} {q:g}" for d, q in expert.domains.items())
-        table.add_row(name, domains, escape(expert.upstream_model), _served_by(name, expert, states))
+        table.add_row(name, domains, escape(printable(expert.upstream_model)), _served_by(name, expert, states))
     out.print(table, highlight=False)
     for warning in warnings:
-        out.print(f"[red]not as the file says:[/red] {escape(warning)}", highlight=False, soft_wrap=True)
+        out.print(f"[red]not as the file says:[/red] {escape(printable(warning))}", highlight=False, soft_wrap=True)
     if any(expert.stand_in for expert in file.experts.values()):
         out.print(
             "\n[yellow]Stand-ins are one small embedded model: fit to try the gateway, not to judge its answers by.\n"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.console import err, fail, shown_progress
+from gateway.console import err, fail, printable, shown_progress
 from router.errors import ConfigError
 from router.experts import ExpertsFile, load_experts
 
@@ -46,4 +46,4 @@ def warn(file: ExpertsFile) -> None:
     from gateway.costs import cost_warnings
 
     for warning in cost_warnings(file):
-        err.print(f"warning: {warning.words}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"warning: {printable(warning.words)}", style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -321,6 +321,17 @@ def test_a_server_is_asked_what_it_has(config: Path) -> None:
     assert "tools" in expert.capabilities
 
 
+def test_a_name_that_a_server_made_up_moves_no_terminal(config: Path) -> None:
+    with models({"id": "org/\x1b[31mred\x07", "owned_by": "vllm"}) as url:
+        asked = ("--url", url, "--id", "red", "--domain", "general=0.5", "--config", config)
+        added, listed = run("add", *asked), run("list", "--config", config)
+        live = CliRunner().invoke(app, ["check", str(config), "--live", "--timeout", "1"])
+    assert added.exit_code == 0
+    for output in (added.output, listed.output, live.output):
+        assert r"\x1b[31mred" in output
+        assert not {"\x1b", "\x07"} & set(output)
+
+
 def test_of_several_models_one_has_to_be_named_and_may_be_an_adapter(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
