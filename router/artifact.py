@@ -31,7 +31,7 @@ from router.calibration import CALIBRATORS
 from router.cascade import Stage
 from router.classifier import HEADS
 from router.detectors import Detectors
-from router.encoder import ENCODERS
+from router.encoder import ENCODERS, Encoder
 from router.errors import ArtifactError, RouterError
 from router.holds import Hold, remove_unheld
 from router.vectors import Vectors
@@ -129,19 +129,23 @@ def is_of_another_format(folder: Path) -> bool:
         return False
 
 
-def load_artifact(folder: Path) -> Artifact:
-    """Load and verify the router in `folder`. Raises ArtifactError naming the file that is missing or damaged."""
+def load_artifact(folder: Path, beside: Artifact | None = None) -> Artifact:
+    """Load and verify the router in `folder`. Encoders that `beside` has loaded are used again: they are most of the work.
+
+    Raises ArtifactError naming the file that is missing or damaged."""
+    stages = zip(beside.manifest.stages, beside.stages, strict=True) if beside else ()
+    loaded = {about.encoder_folder: stage.encoder for about, stage in stages}  # folders are named by their content
     while True:
         manifest = read_manifest(folder)
         try:
-            return _load(folder, manifest)
+            return _load(folder, manifest, loaded)
         except ArtifactError:
             if read_manifest(folder) == manifest:
                 raise
             # It was retrained while we read: what was missing belonged to the router before.
 
 
-def _load(folder: Path, manifest: Manifest) -> Artifact:
+def _load(folder: Path, manifest: Manifest, loaded: Mapping[str, Encoder]) -> Artifact:
     for stage in manifest.stages:
         if stage.encoder_kind not in ENCODERS or stage.head not in HEADS or stage.calibrator not in CALIBRATORS:
             raise ArtifactError(f"{folder} was trained by another version; run: moe-gateway train")
@@ -155,7 +159,7 @@ def _load(folder: Path, manifest: Manifest) -> Artifact:
     try:
         with np.load(io.BytesIO((folder / manifest.heads_file).read_bytes()), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        stages = [_stage(folder, about, arrays) for about in manifest.stages]
+        stages = [_stage(folder, about, arrays, loaded.get(about.encoder_folder)) for about in manifest.stages]
     except RouterError:
         raise
     except Exception as error:
@@ -168,10 +172,10 @@ def _load(folder: Path, manifest: Manifest) -> Artifact:
     return Artifact(folder, manifest, stages, hold)
 
 
-def _stage(folder: Path, about: StageManifest, arrays: Mapping[str, NDArray[Any]]) -> Stage:
+def _stage(folder: Path, about: StageManifest, arrays: Mapping[str, NDArray[Any]], encoder: Encoder | None) -> Stage:
     return Stage(
         name=about.name,
-        encoder=ENCODERS[about.encoder_kind](folder / about.encoder_folder),
+        encoder=encoder or ENCODERS[about.encoder_kind](folder / about.encoder_folder),
         head=HEADS[about.head].from_arrays(_below(arrays, f"{about.name}.head.")),
         calibrator=CALIBRATORS[about.calibrator].from_arrays(_below(arrays, f"{about.name}.calibrator.")),
         detectors=Detectors.from_arrays(_below(arrays, f"{about.name}.detectors.")),

@@ -9,6 +9,7 @@ from typing import Protocol
 from gateway.generation import Generation
 from gateway.reloading.errors import ReloadError
 from gateway.reloading.preparing import Candidate
+from router.artifact import load_artifact
 from router.errors import RouterError
 from router.routing import Router
 
@@ -75,6 +76,6 @@ class Swapper:
         artifact = self._current.state.decider.router.artifact
         if artifact.name == candidate.artifact:  # its encoders are loaded and warm
             return Router(candidate.file, artifact)
-        router = Router.load(candidate.file, candidate.folder)
+        router = Router(candidate.file, load_artifact(candidate.folder, artifact))
         router.warm()
         return router
