@@ -126,7 +126,12 @@ def _kept_beside(target: Path) -> Path | None:
     kept = target.with_name(f".{target.name}.kept-{os.getpid()}")
     try:
         os.link(target, kept)
-    except OSError:  # mounted by itself, or on what knows no links
+    except (
+        OSError
+    ):  # mounted by itself, on what knows no links, or the name is taken: a new file, for its owner alone at first
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(descriptor)
+        kept = Path(name)
         shutil.copy2(target, kept)
     return kept
 

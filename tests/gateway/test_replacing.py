@@ -122,6 +122,19 @@ APART = ["unshare", "--user", "--map-root-user", "--mount"]
     not shutil.which("unshare") or subprocess.run([*APART, "true"], capture_output=True).returncode != 0,
     reason="nobody may mount here",
 )
+def test_what_stands_where_the_old_one_would_be_kept_is_not_written_into(tmp_path: Path) -> None:
+    """A link that somebody laid there, or what a process left that was killed."""
+    one, other, victim = (tmp_path / name for name in ("a", "b", "victim"))
+    for path in (one, other, victim):
+        path.write_text("old")
+    laid = one.with_name(f".a.kept-{os.getpid()}")
+    laid.symlink_to(victim)
+    replace_files({one: "new", other: "new"})
+    assert (one.read_text(), other.read_text(), victim.read_text()) == ("new", "new", "old")
+    assert laid.is_symlink()
+    assert sorted(os.listdir(tmp_path)) == [laid.name, "a", "b", "victim"]
+
+
 def test_a_file_that_is_mounted_by_itself_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("old, and longer")
     (tmp_path / "a.yaml").touch()
