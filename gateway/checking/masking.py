@@ -41,6 +41,8 @@ _COMMENT = re.compile(r"\s#")
 def masked(lines: Sequence[str], number: int) -> tuple[str, list[Span]]:
     """The line of that number, counted from 1, as it may be shown, and which characters of the true line stand behind each MASK."""
     line = lines[number - 1]
+    if not line or line.isspace():
+        return line, []
     found = [_rest_of(line)] if _is_inside_a_secret(lines, number) else _secrets(line)
     spans: list[Span] = []
     for start, end in sorted(found):
@@ -148,7 +150,7 @@ def _opens(line: str) -> bool:
 
 def _leaves_open(line: str) -> bool:
     """Whether a text in quotes, which is secret, goes on in the next line."""
-    return any(map(_is_secret, _UNCLOSED.finditer(line)))
+    return ":" in line and any(map(_is_secret, _UNCLOSED.finditer(line)))
 
 
 def _indent(line: str) -> int:

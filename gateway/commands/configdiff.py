@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from router.sources import Sources
 
 CONTEXT = 3  # lines around what differs
+MANY = 2_000  # lines, of which those that stand there often are matched no more: that takes the square of their number
 STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -88,7 +89,8 @@ def _lines(old: Mapping[str, str], new: Mapping[str, str], name: str) -> Iterato
     from gateway.checking.masking import masked
 
     before, after = old.get(name, "").splitlines(), new.get(name, "").splitlines()
-    for group in SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(CONTEXT):
+    many = len(after) > MANY
+    for group in SequenceMatcher(None, before, after, autojunk=many).get_grouped_opcodes(CONTEXT):
         first, last = group[0], group[-1]
         yield f"@@ -{_range(first[1], last[2])} +{_range(first[3], last[4])} @@"
         for tag, i, j, k, m in group:

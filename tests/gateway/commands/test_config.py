@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli import app, main
+from gateway.commands.configdiff import difference
 from gateway.history import History
 from router.experts import load_experts
 from router.sources import Sources, read_sources
@@ -274,3 +275,11 @@ def test_a_real_gateway_tells_what_it_serves(start: Start, servers: list[FakeSer
     assert result.exit_code == 0, result.output
     assert "status    serving" in result.stdout
     assert f"here      {load_experts(tmp_path / 'experts.yaml').digest}, what is served" in result.stdout
+
+
+def test_a_file_of_many_lines_that_are_alike_is_compared_all_the_same() -> None:
+    """As many as a file may have: matched each with each they would take an hour."""
+    alike = "\n" * 100_000
+    one, other = (Sources(Path("experts.yaml"), {"experts.yaml": f"{a}{alike}b: 1\n"}) for a in ("a: 1", "a: 2"))
+    (file,) = difference(one, other).files
+    assert (file.lines[1:3], file.added, file.removed) == (("-a: 1", "+a: 2"), 1, 1)
