@@ -38,6 +38,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # a process that lived so long is replaced without a pause
 LOOK_SECONDS = 0.1
 MARGIN_SECONDS = 10.0  # beyond its time to drain, until a process is killed
+LONGEST_LINE = 16 * 1024 * 1024  # bytes; a process tells of every expert whose server is not as the file says
 SERVE_SECONDS = 120.0  # for a process to serve by another file
 
 Announce = Callable[[Settings, ExpertsFile, float, Sequence[str]], None]
@@ -248,6 +249,7 @@ class Family:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, metricfiles.VARIABLE: str(self._folder)},
+            limit=LONGEST_LINE,
             pass_fds=[listener.fileno() for listener in self._sockets],
             start_new_session=True,  # Ctrl-C is for this process, which then ends the others itself
         )

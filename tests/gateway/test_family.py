@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway import processes
-from gateway.jsonlines import read
-from gateway.messages import News, Serve, Served
+from gateway.jsonlines import line, read
+from gateway.messages import News, Ready, Serve, Served
 from gateway.processes import Child, Family
 from gateway.reloading.errors import ReloadError
 from gateway.reloading.preparing import Candidate
@@ -122,3 +123,20 @@ async def test_a_file_that_the_first_refuses_costs_no_process(
     with pytest.raises(ReloadError, match="no"):
         await asyncio.wait_for(serving, PATIENCE)
     assert not child.process.signals
+
+
+async def test_what_a_process_says_at_once_may_be_long(
+    tmp_path: Path, old: ExpertsFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with many experts whose servers are not as the file says, each of which is told."""
+    (tmp_path / "said").write_bytes(line(Ready("a", tmp_path, ["one is not as the file says"] * 10_000)))
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ncat {tmp_path / 'said'}\ncat > /dev/null\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(processes, "READY_SECONDS", PATIENCE)
+    made = family(tmp_path, old)
+    await made._launch(0)
+    assert made._ready()
+    made._children[0].process.kill()
+    await made._children[0].process.wait()
