@@ -61,10 +61,10 @@ def named(reference: str, by: str, folder: Path) -> str:
 
 def _gather(file: YamlFile, texts: Texts, folder: Path, files: dict[str, YamlFile], above: tuple[str, ...]) -> None:
     """Into `files` what `file` extends and then itself, each once: what comes later lies on top. `above` led here, name by name."""
-    for path, reference in _extended(file):
+    for path, reference, written in _extended(file):
         name = named(reference, file.name, folder)
         if name in above:
-            raise ConfigError([file.problem(path, f"{reference} extends this file in turn")])
+            raise ConfigError([file.problem(path, f"{written} extends this file in turn")])
         if name in files:
             continue
         if len(above) > MAX_DEPTH:
@@ -72,7 +72,7 @@ def _gather(file: YamlFile, texts: Texts, folder: Path, files: dict[str, YamlFil
         try:
             text = texts(name)
         except UnreadableError as error:
-            here = file.problem(path, f"{reference} {error}")
+            here = file.problem(path, f"{written} {error}")
             raise ConfigError([_unreadable(name, error) if error.place else here]) from None
         _gather(YamlFile.parse(text, name), texts, folder, files, (*above, name))
     if not isinstance(file.data, dict) and not (file.data is None and len(above) > 1):
@@ -80,8 +80,9 @@ def _gather(file: YamlFile, texts: Texts, folder: Path, files: dict[str, YamlFil
     files[file.name] = file
 
 
-def _extended(file: YamlFile) -> list[tuple[Steps, str]]:
-    """The paths that a file says it extends, each with where it says so. Raises ConfigError where they are none."""
+def _extended(file: YamlFile) -> list[tuple[Steps, str, str]]:
+    """The paths that a file says it extends, each with where it says so and what is written there.
+    Raises ConfigError where they are none."""
     said = file.data.get(EXTENDS) if isinstance(file.data, dict) else None
     places: list[tuple[Steps, Any]] = [((EXTENDS,), said)]
     if isinstance(said, list):
@@ -93,7 +94,7 @@ def _extended(file: YamlFile) -> list[tuple[Steps, str]]:
                 [file.problem(path, "expected the path of a file, or a list of paths: extends: base.yaml")]
             )
         try:
-            extended.append((path, filled(reference)))
+            extended.append((path, filled(reference), reference))
         except ValueError as error:
             raise ConfigError([file.problem(path, str(error))]) from None
     return extended
@@ -153,13 +154,12 @@ class _Filling:
             says = "is a file of prompts: write examples: file:PATH, and no list"
             return written if " " in written else self._fail(path, says, written)
         reference = written.removeprefix(FILE)
+        said = self._references[path].written.removeprefix(FILE) if path in self._references else reference
         name = named(reference, self._written_in(path), self._folder)
         try:
             return prompts(self._texts(name), name)
         except UnreadableError as error:
-            self.laid.unread.append(
-                _unreadable(name, error) if error.place else self._problem(path, f"{reference} {error}")
-            )
+            self.laid.unread.append(_unreadable(name, error) if error.place else self._problem(path, f"{said} {error}"))
         except ConfigError as error:
             self.laid.problems += error.problems
         self.laid.failed.append(path)

@@ -7,6 +7,7 @@ import pytest
 
 from router.errors import ConfigError
 from router.laying import MAX_DEPTH, Laid, lay, named
+from router.sources import read_sources
 from router.textfiles import UnreadableError
 
 FOLDER = Path("/conf")
@@ -227,3 +228,16 @@ def test_a_file_of_prompts_among_prompts_is_refused() -> None:
 def test_a_file_of_prompts_that_is_not_there_is_told_where_it_is_named() -> None:
     found = laid({"top.yaml": "domains:\n  legal: {examples: file:p.txt}\n"})
     assert [str(problem) for problem in found.unread] == ["top.yaml:2:21: domains.legal.examples: p.txt is not there"]
+
+
+@pytest.mark.parametrize("text", ['extends: "${WRONG}"', 'domains: {legal: {examples: "file:${WRONG}"}}'])
+def test_what_the_environment_has_for_a_path_is_not_told_where_no_file_is_there(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the wrong variable, and a secret."""
+    monkeypatch.setenv("WRONG", "s3cret-that-is-no-path")
+    (tmp_path / "experts.yaml").write_text(f"version: 1\n{text}\n")
+    with pytest.raises(ConfigError) as wrong:
+        read_sources(tmp_path / "experts.yaml")
+    assert "${WRONG} is not there" in str(wrong.value)
+    assert "s3cret" not in str(wrong.value)
