@@ -119,10 +119,9 @@ class Pool:
         self._wakers: dict[str, asyncio.TimerHandle] = {}
         self._places = 0
         # Those whose replicas are ours too, while they may have something to do; oldest first, ourselves last.
-        others = [pool for pool in before._pools if pool is before or not pool.idle] if before else []
-        self._pools: list[Pool] = [*others, self]
-        for pool in self._pools:
-            pool._pools = self._pools
+        # One list for all of them: each with one of its own would lead to the next, and the first to all that ever were.
+        self._pools: list[Pool] = before._pools if before else []
+        self._pools[:] = [*(pool for pool in self._pools if pool is before or not pool.idle), self]
         self.replicas = {
             name: _replicas(name, spec, workers, share, clock, launcher_of(file, name))
             for name, spec in file.experts.items()
@@ -149,10 +148,8 @@ class Pool:
 
     def others(self) -> list[Replica]:
         """The replicas of the newest pool, and of those where something is in flight or waits, but not our own."""
-        newest = self
-        while newest._pools[-1] is not newest:  # one that was idle when another came knows of none after that
-            newest = newest._pools[-1]
-        serving = [pool for pool in newest._pools if pool is not self and (pool is newest or not pool.idle)]
+        newest = self._pools[-1]
+        serving = [pool for pool in self._pools if pool is not self and (pool is newest or not pool.idle)]
         return [replica for pool in serving for replica in pool.all()]
 
     @property

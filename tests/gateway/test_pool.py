@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections import Counter
 from itertools import pairwise
 from random import Random
@@ -479,6 +481,17 @@ async def test_an_expert_that_the_new_file_has_not_is_served_to_those_who_wait_f
     held.release()
     (await waiting).release()
     assert old.idle
+
+
+async def test_pools_that_ended_are_kept_by_none_that_lives() -> None:
+    first = newest = pool_of()
+    ended: list[weakref.ref[Pool]] = []
+    for _ in range(5):
+        newest = Pool(newest.file, {}, clock=Clock(), before=newest)
+        ended.append(weakref.ref(newest))
+    gc.collect()
+    assert [pool() is not None for pool in ended] == [False, False, False, True, True]  # the last two may share a replica
+    assert first.others() == newest.all()
 
 
 # Everything at once.
