@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(ALONE))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A command that a test runs in this process may silence the log, or turn it elsewhere: not for the next test."""
+    log = logging.getLogger("moe_gateway")
+    level, propagate, handlers = log.level, log.propagate, list(log.handlers)
+    try:
+        return (yield)
+    finally:
+        log.setLevel(level)
+        log.propagate, log.handlers = propagate, handlers
 
 
 @pytest.hookimpl(trylast=True)

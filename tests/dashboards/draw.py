@@ -64,7 +64,9 @@ def pictures(folder: Path, seconds: float) -> Iterator[tuple[str, bytes]]:
     asleep = facts("archivist-0", "asleep", since=time.time(), wake_seconds=6.2)
     with workers(*everyone), fake_owner(state, asleep) as owner:
         config.write_text(json.dumps(experts_file(crew), indent=1))
-        with serve("--config", str(config), "--state", str(state), environment=environment) as command:
+        with serve(
+            "--config", str(config), "--state", str(state), "--watch", "off", environment=environment
+        ) as command:
             jobs: dict[str, list[dict[str, Any]]] = {
                 "moe-gateway": [{"targets": [command.url.removeprefix("http://")]}],
                 "vllm": [

@@ -265,6 +265,10 @@ def _check_nothing_is_told(command: Mute, seen: Receiver, state: Path, ports: li
     places = {**files, "standard output": b"".join(command.stdout), "standard error": b"".join(command.stderr)}
     places |= {f"export {i}": body for i, body in enumerate(seen.sent)}
     assert [name for name, text in places.items() if NEVER.encode() in text] == []
+    kept = {
+        name for name in places if name.startswith("history/")
+    }  # what was served, as it was written, for its owner alone
+    assert {(state / name).stat().st_mode & 0o777 for name in kept} == {0o600}
     for port in ports:
-        assert [name for name, text in places.items() if f":{port}".encode() in text] == []
+        assert [name for name in places.keys() - kept if f":{port}".encode() in places[name]] == []
     assert b"\x1b" not in places["standard error"]

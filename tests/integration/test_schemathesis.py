@@ -49,6 +49,7 @@ OPERATIONS = [
     ("GET", "/ready"),
     ("GET", "/metrics"),
     ("POST", "/admin/reload"),
+    ("GET", "/admin/config"),
     ("GET", "/admin/experts"),
     ("GET", "/v1/receipts/{request_id}"),
     ("GET", "/admin/receipts/{request_id}"),

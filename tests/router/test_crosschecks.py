@@ -67,7 +67,7 @@ def test_what_is_named_and_there_is_right() -> None:
         ),
         (
             experts("math: 0.5", "maths: 0.5"),
-            "3:44: experts.general.domains.maths: no domain 'maths' is declared; did you mean 'math'?",
+            "3:37: experts.general.domains.maths: no domain 'maths' is declared; did you mean 'math'?",
         ),
         (experts() + "domains: {legal: {}}\n", "4:11: domains.legal: no expert serves this domain"),
     ],

@@ -18,7 +18,7 @@ from gateway.cli import app, main
 from gateway.commands.serve import serve
 from gateway.ledger.errors import NewerLedgerError
 from gateway.observing import OBSERVERS
-from gateway.settings import Settings
+from gateway.settings import Settings, Watch
 
 OPTIONS = {
     name: next(part for part in get_args(hint) if hasattr(part, "envvar"))
@@ -59,7 +59,7 @@ def test_with_no_options_it_is_set_up_as_promised(config: Path, served: list[Set
     assert call("--config", str(config)).exit_code == 0
     state = config.parent / ".moe-gateway"
     ledger = f"sqlite:///{state}/ledger.db"
-    assert served == [Settings(config=config, state=state, ledger=ledger, ledger_keep=90 * 86400.0)]
+    assert served == [Settings(config=config, state=state, ledger=ledger, ledger_keep=90 * 86400.0, watch=Watch.AUTO)]
 
 
 GIVEN: dict[str, tuple[str, Any]] = {
