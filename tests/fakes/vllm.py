@@ -65,6 +65,14 @@ class Fake:
         return ("\n".join(lines) + "\n").encode()
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of who hung up: what it prints is the worker's log."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Handler(BaseHTTPRequestHandler):
     fake: Fake
     protocol_version = "HTTP/1.1"
@@ -145,7 +153,7 @@ def main() -> None:
     while time.monotonic() < end and not fake.draining.is_set():
         time.sleep(0.02)
     Handler.fake = fake
-    server = ThreadingHTTPServer(("127.0.0.1", int(argument("--port"))), Handler)
+    server = Server(("127.0.0.1", int(argument("--port"))), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     dies = time.monotonic() + orders["engine_dies"] if "engine_dies" in orders else None
