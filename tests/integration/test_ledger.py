@@ -142,6 +142,7 @@ def test_every_request_is_answered_while_postgres_is_away_and_nothing_counts_twi
             server.kill()
             before = len(traffic.answered)
             assert until(lambda: len(traffic.answered) > before + 20 and gateway.metric("moe_ledger_queued") > 20)
+            assert until(lambda: AWAY in caplog.messages)  # a batch has been tried meanwhile
             server.start()
             written = gateway.metric("moe_ledger_written_total")
             assert until(lambda: gateway.metric("moe_ledger_written_total") > written + 20)
