@@ -1,10 +1,10 @@
 """A program that does as `vllm serve` does, as far as whoever launches it can see: it is made to by FAKE_VLLM in its environment.
 
 FAKE_VLLM is JSON: `load` seconds until it serves (0), `fail` is what it prints before it leaves with 1, `taken` says how often the
-port is in use before it is not, `never` serves never, `stubborn` ignores SIGTERM, `drains` is how long its end
-takes, `alone` has no engine, `seconds` is how long an
-answer takes, `engine_dies` seconds after it began to serve, `wakes` says whether it wakes up. `record` is a folder that it leaves
-notes in: how it was started, and what it was asked.
+port is in use before it is not, `shares_port` lets others have it too (as vLLM does), `never` serves never, `stubborn` ignores
+SIGTERM, `drains` is how long its end takes, `alone` has no engine, `seconds` is how long an answer takes, `engine_dies` seconds
+after it began to serve, `wakes` says whether it wakes up. `record` is a folder that it leaves notes in: how it was started, and
+what it was asked.
 Its engine is a process in a session of its own that ignores SIGTERM, with a worker below it that has left its parent.
 """
 
@@ -153,6 +153,7 @@ def main() -> None:
     while time.monotonic() < end and not fake.draining.is_set():
         time.sleep(0.02)
     Handler.fake = fake
+    Server.allow_reuse_port = orders.get("shares_port", False)
     server = Server(("127.0.0.1", int(argument("--port"))), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

@@ -123,7 +123,8 @@ class Enemy:
         of = ("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details", self.word())
         usage = self.course.choice([odd, {name: self.course.choice(odd) for name in of}])
         said = json.dumps(json.loads(CHAT.whole) | {"usage": usage, "model": self.word()}).encode()
-        headers = {"x-moe-expert": self.word(), "retry-after": self.word()}
+        # The connection ends as it says: one that is found dead by the next request counts an attempt more, or not, by chance.
+        headers = {"x-moe-expert": self.word(), "retry-after": self.word(), "connection": "close"}
         self.server.behaviour = sends(whole(said, self.chance.choice(statuses), headers), then="close")
         for replica in self.gateway.state.pool.all():
             replica.forgive()
