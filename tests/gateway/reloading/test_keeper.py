@@ -25,6 +25,7 @@ from gateway.settings import Settings, Watch
 from router.artifact import PACKAGED
 from router.experts import load_experts
 from tests.fakes.upstream import PATIENCE
+from tests.gateway.reloading.test_trial import there
 
 
 def text(*experts: str, **about: Any) -> str:
@@ -301,6 +302,27 @@ async def test_reloads_at_once_are_one_and_a_newer_file_waits_for_no_longer_than
         assert {(await task).status for task in first} == {"reloaded"}
         assert last.experts == ("one", "three")
         assert [list(candidate.file.experts)[-1] for candidate in house.served] == ["two", "three"]
+
+
+async def test_a_training_is_given_up_for_a_newer_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with housed(tmp_path) as house:
+        whole = json.loads(text("one"))
+        examples = [f"May clause {i} of a lease be enforced in court?" for i in range(8)]
+        whole["domains"] = {"legal": {"examples": examples}}
+        whole["experts"]["one"]["domains"].append("legal")
+        house.config.write_text(json.dumps(whole))
+        first = asyncio.create_task(house.keeper.reload())
+        trained = await there()
+        house.config.write_text(text("one", "two"))
+        assert (await house.keeper.reload()).experts == ("one", "two")
+        with pytest.raises(ReloadError, match="a newer file took its place") as given_up:
+            await first
+        assert given_up.value.code == "superseded"
+        assert not trained.is_running()
+        assert (house.experts, house.outcomes) == (["one", "two"], ["ok"])
+        assert "superseded by a newer file" in caplog.text
+        assert "reload failed" not in caplog.text
 
 
 async def test_served_configurations_are_remembered_and_one_that_cannot_be_is_no_harm(
