@@ -18,11 +18,11 @@ from gateway.reloading.changes import changes
 from gateway.reloading.errors import ReloadError
 from gateway.reloading.preparing import Candidate, Wanted, prepared, read_wanted, refused
 from gateway.reloading.status import Progress, Reloaded, Status
-from gateway.reloading.trial import Task, tried
+from gateway.reloading.testing import failed_tests
 from gateway.reloading.watcher import wakes
 from gateway.settings import Settings, Watch
 from router.errors import ConfigError
-from router.routetests.file import FILE_NAME, beside
+from router.routetests.file import FILE_NAME
 from router.sources import MAX_BYTES, Sources
 from router.textfiles import UnreadableError, read_text
 
@@ -54,6 +54,7 @@ class Keeper:
         self._workers, self._told = workers, told
         self._history = History(settings.state / "history")
         self._seen: dict[Path, bytes] | None = None  # what stands in each file, as it was tried last
+        self._tested: bytes | None = None  # the routing tests that what runs was tried on
         self._turn = asyncio.Lock()
         self._attempt: asyncio.Task[Reloaded] | None = None
         self._preparing: asyncio.Task[Candidate] | None = None
@@ -152,6 +153,7 @@ class Keeper:
 
     def _take_up(self, candidate: Candidate, seconds: float) -> Reloaded:
         before, self._running = self._running, candidate
+        self._tested = (self._seen or {}).get(self._tests)
         listed = tuple(map(str, changes(before.file, candidate.file)))
         if len(listed) > MOST_CHANGES:
             listed = (*listed[:MOST_CHANGES], f"{len(listed) - MOST_CHANGES} more changes")
@@ -172,6 +174,8 @@ class Keeper:
             self._told(self.status, "ok")
         elif not quiet:
             log.info("nothing to reload: the files say what is served", extra={"config": self._running.file.digest})
+        if (self._seen or {}).get(self._tests) != self._tested:
+            self._beside(self._test())
         return self._answer("unchanged")
 
     def _answer(self, word: Literal["reloaded", "unchanged"], listed: tuple[str, ...] = ()) -> Reloaded:
@@ -211,12 +215,15 @@ class Keeper:
 
     def _files(self, sources: Sources | None) -> tuple[Path, ...]:
         """What to look at: the files that were read, and the routing tests, whether there are any or not."""
-        config = self._settings.config
         others = sources.places if sources else []
-        return tuple(dict.fromkeys([config, config.parent / FILE_NAME, *others]))
+        return tuple(dict.fromkeys([self._settings.config, self._tests, *others]))
+
+    @property
+    def _tests(self) -> Path:
+        return self._settings.config.parent / FILE_NAME
 
     def _read(self, wanted: Wanted) -> dict[Path, bytes]:
-        tests = {} if wanted.tests is None else {self._settings.config.parent / FILE_NAME: _hashed(wanted.tests)}
+        tests = {} if wanted.tests is None else {self._tests: _hashed(wanted.tests)}
         return tests | {wanted.sources.place(name): _hashed(text) for name, text in wanted.sources.texts.items()}
 
     async def _look(self) -> dict[Path, bytes]:
@@ -245,24 +252,21 @@ class Keeper:
             await self._try(force=False, patient=True)
 
     async def _test(self) -> None:
-        """At start-up failing routing tests are told and no more: there is nothing else that could serve."""
-        running, settings = self._running, self._settings
-        sources, state = running.file.sources, settings.state.absolute()
-        if sources is None or beside(settings.config) is None:
-            return
-        if (await self._look()).get(settings.config) != _hashed(sources.text):
+        """Failing routing tests of what runs are told and no more: there is nothing else that could serve."""
+        running, sources, seen = self._running, self._running.file.sources, await self._look()
+        if sources is None or seen.get(self._settings.config) != _hashed(sources.text):
             return  # the tests are those of another file
-        try:
-            wanted = await asyncio.to_thread(read_wanted, settings.config)
-            task = Task(sources, state, running.folder, running.artifact, False, wanted.tests, True)
-            failed = tuple((await tried(task, settings.retrain_seconds, lambda progress: None)).objections)
-        except ConfigError as error:
-            failed = tuple(str(error).splitlines())
-        except ReloadError as error:
-            failed = error.problems
-        if failed and self._running is running:
-            self._say(warnings=failed)
+        tests = self._tested = seen[self._tests]
+        failed = await failed_tests(running, sources, self._settings)
+        if self._running is not running or self._tested != tests:
+            return  # others were tried meanwhile
+        before = tuple(line for line in self.status.warnings if line.startswith(FILE_NAME))
+        if failed:
             log.error("what is served fails its routing tests", extra={"why": failed})
+        elif before:
+            log.info("what is served passes its routing tests again", extra={"config": running.file.digest})
+        if failed != before:
+            self._say(warnings=(*(line for line in self.status.warnings if line not in before), *failed))
 
     def _record(self, why: str) -> None:
         self._beside(self._recorded(self._running, why))

@@ -25,7 +25,7 @@ from gateway.settings import Settings, Watch
 from router.artifact import PACKAGED
 from router.experts import load_experts
 from tests.fakes.upstream import PATIENCE
-from tests.gateway.reloading.test_trial import there
+from tests.gateway.reloading.test_trial import shipped, there
 
 
 def text(*experts: str, **about: Any) -> str:
@@ -46,7 +46,7 @@ class House:
     pause: float = 0.0
 
     def __post_init__(self) -> None:
-        running = Candidate(load_experts(self.config), "r1", PACKAGED)
+        running = Candidate(load_experts(self.config), shipped(), PACKAGED)
         self.keeper = Keeper(self.settings, running, self.serve, (), lambda *told: self.told.append(told))
 
     @property
@@ -338,6 +338,52 @@ async def test_served_configurations_are_remembered_and_one_that_cannot_be_is_no
         house.config.write_text(text("one", "three"))
         assert (await house.keeper.reload()).status == "reloaded"
         await house.until(lambda: "the history of configurations cannot be written" in caplog.text)
+
+
+CODE = "{version: 1, tests: [{prompt: Sort a list in Python, expert: %s}]}\n"
+
+
+async def test_routing_tests_that_are_saved_are_run_on_what_is_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with housed(tmp_path, Watch.AUTO, text("one", "two")) as house:
+        tests = house.config.parent / "routes.test.yaml"
+        tests.write_text(CODE % "three")
+        await house.until(lambda: house.keeper.status.warnings != ())
+        (warning,) = house.keeper.status.warnings
+        assert warning.startswith("routes.test.yaml:1:")
+        assert "no expert 'three'" in warning
+        assert "what is served fails its routing tests" in caplog.text
+        tests.write_text(CODE % "one")
+        await house.until(lambda: house.keeper.status.warnings == ())
+        assert "passes its routing tests again" in caplog.text
+        tests.write_text(CODE % "two")
+        await house.until(lambda: house.keeper.status.warnings != ())
+        assert "went to one, not to two" in house.keeper.status.warnings[0]
+        tests.unlink()
+        await house.until(lambda: house.keeper.status.warnings == ())
+        assert (house.served, house.outcomes, house.keeper.status.state) == ([], [], "serving")
+
+
+async def test_at_the_start_routing_tests_are_run_and_what_speaks_against_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "routes.test.yaml").write_text(CODE % "two")
+    async with housed(tmp_path, first=text("one", "two")) as house:
+        await house.until(lambda: house.keeper.status.warnings != ())
+        assert (await house.keeper.reload()).status == "unchanged"
+        house.config.write_text(text("two", "one"))  # of two alike the first is asked
+        assert (await house.keeper.reload()).status == "reloaded"
+        assert house.keeper.status.warnings == ()
+
+
+async def test_routing_tests_that_cannot_be_run_are_told_by_the_name_of_their_file(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "routes.test.yaml").write_bytes(b"\xff")
+    async with housed(tmp_path) as house:
+        await house.until(lambda: house.keeper.status.warnings != ())
+        (warning,) = house.keeper.status.warnings
+        assert warning.startswith("routes.test.yaml:1:1: ")
 
 
 async def test_looking_now_and_then_sees_it_too(tmp_path: Path) -> None:

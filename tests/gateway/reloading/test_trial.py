@@ -25,13 +25,17 @@ from tests.fakes.upstream import PATIENCE
 PROGRAM = "gateway.reloading.training"
 
 
+def shipped() -> str:
+    """The name of the router that is packaged."""
+    return read_manifest(PACKAGED).heads_file.removeprefix("heads-").removesuffix(".npz")
+
+
 def task(state: Path, folder: Path = PACKAGED, retrain: bool = True, tests: str | None = None, text: str = "") -> Task:
     examples = "".join(f"\n      - May clause {i} of a lease be enforced in court?" for i in range(8))
     legal = f"domains:\n  legal:\n    examples:{examples}\n"
     expert = '{model: m, domains: [%s], upstream: {vllm: ["http://127.0.0.1:9/v1"]}}' % ("legal" if retrain else "code")
     whole = text or f"version: 1\n{legal if retrain else ''}experts:\n  one: {expert}\n"
-    artifact = read_manifest(PACKAGED).heads_file.removeprefix("heads-").removesuffix(".npz")
-    return Task(Sources(Path("experts.yaml"), {"experts.yaml": whole}), state, folder, artifact, retrain, tests, False)
+    return Task(Sources(Path("experts.yaml"), {"experts.yaml": whole}), state, folder, shipped(), retrain, tests, False)
 
 
 def trials() -> list[psutil.Process]:
