@@ -24,6 +24,7 @@ from gateway.workers.protocol import (
     owner_file,
     read_asked,
 )
+from tests.fakes.upstream import PATIENCE
 
 
 def facts(name: str, state: WorkerState | str, url: str | None = None, **more: Any) -> WorkerFacts:
@@ -74,7 +75,7 @@ class FakeOwner:
     def close(self) -> None:
         self.leave()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
         self._loop.close()
         self._folder.cleanup()
 
@@ -114,7 +115,7 @@ class FakeOwner:
         return Crew("d1", list(self._workers.values()))
 
     def _run(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
 
 @contextmanager
@@ -129,7 +130,7 @@ def fake_owner(state: Path, *workers: WorkerFacts) -> Iterator[FakeOwner]:
         owner.close()
 
 
-def until(holds: Callable[[], object], seconds: float = 30.0) -> bool:
+def until(holds: Callable[[], object], seconds: float = PATIENCE) -> bool:
     """Whether it holds within so long."""
     end = time.monotonic() + seconds
     while not holds() and time.monotonic() < end:
