@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
+from gateway.comparing import testing
 from gateway.comparing.testing import Verdict, code_of, run_test
+from tests.fakes.vllm_environment import soon
 
 FENCED = "Here:\n```python\nprint(6 * 7)\n```\nand\n```\nno\n```\n"
 
@@ -18,9 +21,14 @@ def shell(line: str, answer: str = "", seconds: float = 20) -> Verdict:
 
 def all_gone(*pids: int) -> bool:
     """Whether none of the processes runs any more; one that nobody waited for is gone as well."""
-    there = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    alive = psutil.wait_procs(there, timeout=5)[1]
-    return all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+    return soon(lambda: not any(map(runs, pids)))
+
+
+def runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_the_command_gets_the_answer_and_the_code_in_it() -> None:
@@ -40,8 +48,14 @@ def test_a_test_that_fails_says_its_last_words() -> None:
     assert len(shell("yes | head -c 100000; exit 1")[1]) <= 400
 
 
-def test_a_test_that_takes_too_long_ends_with_all_it_started(tmp_path: Path) -> None:
-    note = tmp_path / "pids"
+def test_a_test_that_takes_too_long_ends_with_all_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note, waited = tmp_path / "pids", testing._waited
+
+    def waited_once_all_run(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+        assert soon(lambda: note.exists() and note.read_text().count("\n") == 2)
+        return waited(process, seconds)
+
+    monkeypatch.setattr(testing, "_waited", waited_once_all_run)
     line = f"sleep 600 & echo $! > {note}; echo $$ >> {note}; sleep 600"
     assert shell(line, seconds=1) == (False, "the test took longer than 1 s")
     pids = [int(pid) for pid in note.read_text().split()]
