@@ -39,9 +39,10 @@ def write_experts(path: Path, experts: Mapping[str, Mapping[str, Any]]) -> Path:
 
 
 def notes(record: Path, name: str) -> list[Any]:
-    """What the fake noted down."""
+    """What the fake noted down, without a line that it is still writing."""
     file = record / name
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def alive(state: Path) -> list[psutil.Process]:
@@ -62,10 +63,11 @@ def none_alive(state: Path, seconds: float = PATIENCE) -> bool:
 
 def named(processes: list[psutil.Process], word: str) -> list[psutil.Process]:
     """Those whose command line has a word that ends so."""
-    return [process for process in processes if any(part.endswith(word) for part in _words(process))]
+    return [process for process in processes if any(part.endswith(word) for part in words(process))]
 
 
-def _words(process: psutil.Process) -> list[str]:
+def words(process: psutil.Process) -> list[str]:
+    """Its command line; empty where it is gone."""
     try:
         return list(process.cmdline())
     except psutil.NoSuchProcess:

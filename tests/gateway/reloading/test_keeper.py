@@ -25,7 +25,7 @@ from gateway.settings import Settings, Watch
 from router.artifact import PACKAGED
 from router.experts import load_experts
 from tests.fakes.upstream import PATIENCE
-from tests.gateway.reloading.test_trial import shipped, there
+from tests.gateway.reloading.test_trial import LONG, shipped, there
 
 
 def text(*experts: str, **about: Any) -> str:
@@ -43,7 +43,8 @@ class House:
     served: list[Candidate] = field(default_factory=list)
     told: list[tuple[Status, str | None]] = field(default_factory=list)
     refuse: str = ""
-    pause: float = 0.0
+    held: asyncio.Event | None = None
+    begun: list[Candidate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         running = Candidate(load_experts(self.config), shipped(), PACKAGED)
@@ -54,7 +55,9 @@ class House:
         return self.settings.config
 
     async def serve(self, candidate: Candidate) -> None:
-        await asyncio.sleep(self.pause)
+        self.begun.append(candidate)
+        if self.held is not None:
+            await self.held.wait()
         if self.refuse:
             raise ReloadError("not_started", [self.refuse])
         self.served.append(candidate)
@@ -64,8 +67,8 @@ class House:
         """Of what is served."""
         return list(self.keeper.status.experts)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
+    async def until(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+        async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - files and tasks tell nobody
                 await asyncio.sleep(0.02)
 
@@ -293,12 +296,16 @@ async def test_an_engine_that_does_not_run_is_refused(tmp_path: Path) -> None:
 
 async def test_reloads_at_once_are_one_and_a_newer_file_waits_for_no_longer_than_the_swap(tmp_path: Path) -> None:
     async with housed(tmp_path) as house:
-        house.pause = 0.2
+        house.held = asyncio.Event()
         house.config.write_text(text("one", "two"))
         first = [asyncio.create_task(house.keeper.reload()) for _ in range(5)]
-        await asyncio.sleep(0.1)
+        await house.until(lambda: house.begun != [])  # what it prepared is being swapped in
         house.config.write_text(text("one", "three"))
-        last = await house.keeper.reload()
+        newer = asyncio.create_task(house.keeper.reload())
+        await asyncio.sleep(0.1)
+        assert not newer.done()
+        house.held.set()
+        last = await newer
         assert {(await task).status for task in first} == {"reloaded"}
         assert last.experts == ("one", "three")
         assert [list(candidate.file.experts)[-1] for candidate in house.served] == ["two", "three"]
@@ -343,6 +350,7 @@ async def test_served_configurations_are_remembered_and_one_that_cannot_be_is_no
 CODE = "{version: 1, tests: [{prompt: Sort a list in Python, expert: %s}]}\n"
 
 
+@pytest.mark.timeout(4 * LONG)
 async def test_routing_tests_that_are_saved_are_run_on_what_is_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -350,27 +358,28 @@ async def test_routing_tests_that_are_saved_are_run_on_what_is_served(
     async with housed(tmp_path, Watch.AUTO, text("one", "two")) as house:
         tests = house.config.parent / "routes.test.yaml"
         tests.write_text(CODE % "three")
-        await house.until(lambda: house.keeper.status.warnings != ())
+        await house.until(lambda: house.keeper.status.warnings != (), LONG)
         (warning,) = house.keeper.status.warnings
         assert warning.startswith("routes.test.yaml:1:")
         assert "no expert 'three'" in warning
         assert "what is served fails its routing tests" in caplog.text
         tests.write_text(CODE % "one")
-        await house.until(lambda: house.keeper.status.warnings == ())
+        await house.until(lambda: house.keeper.status.warnings == (), LONG)
         assert "passes its routing tests again" in caplog.text
         tests.write_text(CODE % "two")
-        await house.until(lambda: house.keeper.status.warnings != ())
+        await house.until(lambda: house.keeper.status.warnings != (), LONG)
         assert "went to one, not to two" in house.keeper.status.warnings[0]
         tests.unlink()
-        await house.until(lambda: house.keeper.status.warnings == ())
+        await house.until(lambda: house.keeper.status.warnings == (), LONG)
         assert (house.served, house.outcomes, house.keeper.status.state) == ([], [], "serving")
 
 
+@pytest.mark.timeout(3 * LONG)
 async def test_at_the_start_routing_tests_are_run_and_what_speaks_against_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "routes.test.yaml").write_text(CODE % "two")
     async with housed(tmp_path, first=text("one", "two")) as house:
-        await house.until(lambda: house.keeper.status.warnings != ())
+        await house.until(lambda: house.keeper.status.warnings != (), LONG)
         assert (await house.keeper.reload()).status == "unchanged"
         house.config.write_text(text("two", "one"))  # of two alike the first is asked
         assert (await house.keeper.reload()).status == "reloaded"

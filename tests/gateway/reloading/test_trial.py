@@ -21,8 +21,11 @@ from gateway.reloading.trial import Task, Verdict, tried
 from router.artifact import PACKAGED, read_manifest
 from router.sources import Sources
 from tests.fakes.upstream import PATIENCE
+from tests.fakes.vllm_environment import words
 
 PROGRAM = "gateway.reloading.training"
+LONG = 300.0  # seconds for a trial: it steps back for all others, and gets a tenth or less of a busy processor
+pytestmark = pytest.mark.timeout(400)
 
 
 def shipped() -> str:
@@ -39,7 +42,7 @@ def task(state: Path, folder: Path = PACKAGED, retrain: bool = True, tests: str 
 
 
 def trials() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if PROGRAM in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if PROGRAM in " ".join(words(child))]
 
 
 async def there() -> psutil.Process:
@@ -52,7 +55,7 @@ async def there() -> psutil.Process:
 
 @contextlib.asynccontextmanager
 async def begun(state: Path) -> AsyncIterator[tuple[asyncio.Task[Verdict], psutil.Process]]:
-    trying = asyncio.create_task(tried(task(state), 60.0, lambda progress: None))
+    trying = asyncio.create_task(tried(task(state), LONG, lambda progress: None))
     try:
         yield trying, await there()
     finally:
@@ -95,7 +98,7 @@ def test_one_whose_gateway_is_gone_leaves(tmp_path: Path) -> None:
     assert process.stdin is not None
     process.stdin.write(line(task(tmp_path)))
     process.stdin.close()
-    assert process.wait(PATIENCE) == 0
+    assert process.wait(LONG) == 0
     assert list(tmp_path.glob("router*")) == []
 
 
@@ -104,7 +107,7 @@ async def test_it_steps_back_has_no_keys_and_runs_the_tests_on_what_serves(
 ) -> None:
     monkeypatch.setenv("MOE_GATEWAY_ADMIN_KEY", "hush")
     tests = "version: 1\ntests:\n  - {prompt: Fix the loop in my Python function, expert: one, domain: code}\n"
-    trying = asyncio.create_task(tried(task(tmp_path, retrain=False, tests=tests), 60.0, lambda progress: None))
+    trying = asyncio.create_task(tried(task(tmp_path, retrain=False, tests=tests), LONG, lambda progress: None))
     process = await there()
     seen, wanted = (0, {"MOE_GATEWAY_ADMIN_KEY": ""}), min(os.nice(0) + NICE, 19)
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -120,5 +123,5 @@ async def test_it_steps_back_has_no_keys_and_runs_the_tests_on_what_serves(
 @pytest.mark.parametrize("spoilt", ["{", "version: 1\nexperts: {}"])
 async def test_what_is_wrong_with_the_file_is_said_as_it_is_elsewhere(tmp_path: Path, spoilt: str) -> None:
     with pytest.raises(ReloadError, match=r"experts\.yaml:\d+:\d+: ") as raised:
-        await tried(task(tmp_path, text=spoilt), 60.0, lambda progress: None)
+        await tried(task(tmp_path, text=spoilt), LONG, lambda progress: None)
     assert raised.value.code == "invalid_config"
