@@ -41,9 +41,14 @@ class Candidate:
 
 def read_wanted(config: Path) -> Wanted:
     """Raises ConfigError where one of the files cannot be read."""
+    return Wanted(read_sources(config), read_tests(config))
+
+
+def read_tests(config: Path) -> str | None:
+    """The routing tests beside a configuration, None where there are none. Raises ConfigError where they cannot be read."""
     path = beside(config)
     try:
-        return Wanted(read_sources(config), None if path is None else read_text(path, MAX_BYTES))
+        return None if path is None else read_text(path, MAX_BYTES)
     except UnreadableError as error:
         raise ConfigError([Problem(FILE_NAME, *(error.place or (1, 1)), "", str(error))]) from None
 

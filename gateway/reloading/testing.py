@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.reloading.errors import ReloadError
-from gateway.reloading.preparing import Candidate, read_wanted
+from gateway.reloading.preparing import Candidate, read_tests
 from gateway.reloading.trial import Task, tried
 from gateway.settings import Settings
 from router.errors import ConfigError
@@ -16,10 +16,10 @@ from router.sources import Sources
 async def failed_tests(running: Candidate, sources: Sources, settings: Settings) -> tuple[str, ...]:
     """A line for each, beginning with the name of their file, or why they cannot be run. None where there are no tests."""
     try:
-        wanted = await asyncio.to_thread(read_wanted, settings.config)
-        if wanted.tests is None:
+        tests = await asyncio.to_thread(read_tests, settings.config)
+        if tests is None:
             return ()
-        task = Task(sources, settings.state.absolute(), running.folder, running.artifact, False, wanted.tests, True)
+        task = Task(sources, settings.state.absolute(), running.folder, running.artifact, False, tests, True)
         lines = (await tried(task, settings.retrain_seconds, lambda progress: None)).objections
     except ConfigError as error:
         lines = str(error).splitlines()
