@@ -2,9 +2,9 @@
 
 FAKE_VLLM is JSON: `load` seconds until it serves (0), `fail` is what it prints before it leaves with 1, `taken` says how often the
 port is in use before it is not, `shares_port` lets others have it too (as vLLM does), `never` serves never, `stubborn` ignores
-SIGTERM, `drains` is how long its end takes, `alone` has no engine, `seconds` is how long an answer takes, `engine_dies` seconds
-after it began to serve, `wakes` says whether it wakes up. `record` is a folder that it leaves notes in: how it was started, and
-what it was asked.
+SIGTERM, `drains` is how long its end takes, `alone` has no engine, `seconds` is how long an answer takes, `held` is a file that
+answers wait for, `engine_dies` seconds after it began to serve, `wakes` says whether it wakes up. `record` is a folder that it
+leaves notes in: how it was started, and what it was asked.
 Its engine is a process in a session of its own that ignores SIGTERM, with a worker below it that has left its parent.
 """
 
@@ -102,6 +102,8 @@ class Handler(BaseHTTPRequestHandler):
         with fake.lock:
             fake.running += 1
         time.sleep(fake.orders.get("seconds", 0))
+        while "held" in fake.orders and not Path(fake.orders["held"]).exists():
+            time.sleep(0.01)
         with fake.lock:
             fake.running, fake.ended, fake.tokens = fake.running - 1, fake.ended + 1, fake.tokens + 5
         fake.note("answered", os.getpid())

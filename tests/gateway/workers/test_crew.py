@@ -16,7 +16,7 @@ import pytest
 
 from gateway.workers.launched import LaunchedWorker
 from gateway.workers.protocol import Want, WorkerState
-from tests.fakes.vllm_environment import alive, launches, named, notes
+from tests.fakes.vllm_environment import alive, launches, named, notes, words
 from tests.gateway.workers.conftest import Running
 
 Begin = Callable[[dict[str, dict[str, Any]]], Awaitable[Running]]
@@ -126,12 +126,18 @@ async def test_a_port_that_is_taken_for_ever_is_one(start: Begin, tmp_path: Path
 
 
 async def test_the_end_waits_for_what_runs_and_leaves_nothing(start: Begin, state: Path, tmp_path: Path) -> None:
-    running = await start({"a": one({"seconds": 1.2, "record": str(tmp_path / "record")})})
+    let_go = tmp_path / "let-go"
+    running = await start({"a": one({"held": str(let_go)})})
     await running.crew.settled()
     worker = running.worker("a-0")
     answer = asyncio.create_task(asyncio.to_thread(ask, worker))
     await running.until(lambda: worker.figures.running == 1)
-    await running.crew.stop()
+    stopping = asyncio.create_task(running.crew.stop())
+    await asyncio.sleep(0.5)
+    assert not stopping.done()
+    assert not answer.done()
+    let_go.touch()
+    await stopping
     assert await answer == 200
     assert alive(state) == []
     assert running.states("a-0")[-1] is STOPPING
@@ -190,16 +196,22 @@ async def test_no_key_is_to_be_seen_and_the_gateways_own_are_not_handed_on(
     await running.crew.settled()
     worker = running.worker("a-0")
     assert notes(record, "started")[0]["env"]["VLLM_API_KEY"] == worker.api_key
-    words = " ".join(word for process in alive(state) for word in process.cmdline())
+    await running.until(lambda: len(alive(state)) == 4)
+    said = " ".join(word for process in alive(state) for word in words(process))
     board = await running.crew.board("experts.yaml")
-    for text in (words, worker.log_file.read_text(), repr(board), repr(worker.plan)):
+    for text in (said, worker.log_file.read_text(), repr(board), repr(worker.plan)):
         assert str(worker.api_key) not in text
         assert "a-token" not in text
-    assert all("not-for-vllm" not in " ".join(process.environ().values()) for process in alive(state))
+    for process in alive(state):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            assert "not-for-vllm" not in " ".join(process.environ().values())
 
 
 async def test_the_board_tells_what_each_does(start: Begin, tmp_path: Path) -> None:
-    running = await start({"a": one(gpus=[0, 1]), "b": one({"seconds": 1}), "c": one({"fail": "ValueError: no"})})
+    let_go = tmp_path / "let-go"
+    running = await start(
+        {"a": one(gpus=[0, 1]), "b": one({"held": str(let_go)}), "c": one({"fail": "ValueError: no"})}
+    )
     await running.crew.settled()
     worker = running.worker("b-0")
     asking = asyncio.create_task(asyncio.to_thread(ask, worker))
@@ -213,6 +225,7 @@ async def test_the_board_tells_what_each_does(start: Begin, tmp_path: Path) -> N
     assert memory > 10 * 1024**2  # the fake, its engine, its keeper
     assert "ValueError: no" in rows["c-0"].facts.why
     assert rows["c-0"].log.endswith("c-0.log")
+    let_go.touch()
     await asking
     await running.until(lambda: worker.figures.tokens_per_second > 0)
 
@@ -368,10 +381,14 @@ async def test_one_that_is_launched_otherwise_serves_until_its_successor_does(
     slower = one({"load": 0.5, "record": str(tmp_path / "record")}, args="--new")
     await running.change({"a": slower})
     await running.change({"a": slower, "b": {"upstream": {"vllm": ["http://127.0.0.1:1/v1"]}}})
-    for _ in range(10):
-        assert running.worker("a-0").facts.url == url
-        await asyncio.sleep(0.02)
-    await running.until(lambda: running.worker("a-0") is not old)
+
+    def replaced() -> bool:
+        worker = running.worker("a-0")
+        assert worker.facts.url == url or worker is not old
+        return worker is not old
+
+    assert not replaced()
+    await running.until(replaced)
     assert running.worker("a-0").state is READY
     await running.until(lambda: old.pid is None)
     assert "--new" in " ".join(running.worker("a-0").log_file.read_text().splitlines()[0:1])

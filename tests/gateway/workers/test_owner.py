@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -160,7 +161,9 @@ async def test_another_file_is_followed_when_it_is_said_and_a_bad_one_is_not(
     digest = owner.crew.digest
     (tmp_path / "experts.yaml").write_text("version: 2")
     client.say(line(Reread()))
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(PATIENCE):
+        while "not followed" not in caplog.text:  # noqa: ASYNC110 - it is read in a thread, and told to nobody
+            await asyncio.sleep(0.01)
     assert owner.crew.digest == digest
     assert [getattr(r, "why", "") for r in caplog.records if "not followed" in r.message] == [
         "experts.yaml:1:1: experts: expected one entry or more under experts:"
@@ -235,10 +238,12 @@ async def test_what_an_owner_left_that_was_killed_is_tidied_up(
     engine = subprocess.Popen(
         [sys.executable, "-IS", "-c", "import time; time.sleep(600)"], env=mark, start_new_session=True
     )
-    words = [str(environment / "bin" / "vllm"), "serve", "m", "--served-model-name", "m", "--port", "1"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    words = [str(environment / "bin" / "vllm"), "serve", "m", "--served-model-name", "m", "--port", port]
     with (tmp_path / "kept.log").open("wb") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-IS", str(KEEPER), "1", "30", *words], env=mark, stdin=subprocess.PIPE, stderr=log
+            [sys.executable, "-IS", str(KEEPER), port, "30", *words], env=mark, stdin=subprocess.PIPE, stderr=log
         )
     bystander = subprocess.Popen([sys.executable, "-IS", "-c", "import time; time.sleep(600)"])
     try:
