@@ -154,16 +154,21 @@ async def test_what_has_no_list_cannot_be_told_and_is_not_asked_as_a_vllm_is(tmp
 
 
 async def test_who_cannot_be_reached_or_never_answers_is_told_and_keeps_no_other_waiting(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent, worker_server(Worker()) as url:
-        closed = socket.create_server(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-        closed.close()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        socket.socket() as deaf,
+        worker_server(Worker()) as url,
+    ):
+        deaf.bind(("127.0.0.1", 0))  # nobody else's port, and nobody listens there
         experts = {
             "well": expert(url),
-            "refused": expert(f"http://127.0.0.1:{port}/v1"),
+            "refused": expert(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"),
             "silent": expert(f"http://127.0.0.1:{silent.getsockname()[1]}/v1"),
         }
-        found = await inspected(tmp_path, experts, seconds=0.3, ask=True)
+        for seconds in (0.3, 2.0, 10.0):  # where the machine is busy the one that is well may be late
+            found = await inspected(tmp_path, experts, seconds=seconds, ask=True)
+            if not found["well-0"].problems:
+                break
     assert found["well-0"].problems == []
     assert found["refused-0"].problems == ["it could not be reached"]
     assert found["silent-0"].problems == ["it did not answer in time"]
