@@ -47,13 +47,14 @@ def fake_provider(behaviour: Behaviour = well) -> Iterator[FakeProvider]:
     provider = FakeProvider(0, behaviour)
 
     async def answer(request: web.Request) -> web.StreamResponse:
+        body, behave = await request.json(), provider.behaviour
         provider.paths.append(request.path)
-        provider.requests.append(await request.json())
+        provider.requests.append(body)
         provider.headers.append({name.lower(): value for name, value in request.headers.items()})
         provider.connections.add(request.transport)
         provider.open += 1
         try:
-            return await provider.behaviour(provider, request, provider.requests[-1])
+            return await behave(provider, request, body)
         finally:
             provider.open -= 1
 

@@ -134,11 +134,12 @@ def fake_server(behaviour: Behaviour = well) -> Iterator[FakeServer]:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        behave = server.behaviour  # what is set once this request is known of is for the next ones
         server.requests.append(body)
         server.headers.append({name.lower(): value for name, value in request.headers.items()})
         server.open += 1
         try:
-            return await server.behaviour(server, request, body)
+            return await behave(server, request, body)
         finally:
             server.open -= 1
 

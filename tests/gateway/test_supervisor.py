@@ -273,7 +273,10 @@ def test_a_child_that_was_killed_comes_back_under_the_same_key(tmp_path: Path) -
     hurried(work())
 
 
-async def test_stopping_while_a_restart_is_awaited_starts_no_new_child(tmp_path: Path) -> None:
+async def test_stopping_while_a_restart_is_awaited_starts_no_new_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_SECONDS", 3600.0)  # however late the stop comes
     runs = tmp_path / "runs"
     tiny = worker(tmp_path, f"open({str(runs)!r}, 'a').write('x')\n" + DIES)
     await tiny.start()
