@@ -132,13 +132,16 @@ def backfilled(folder: Path, openmetrics: str) -> Path:
 @contextmanager
 def running(folder: Path, configuration: Path) -> Iterator[Prometheus]:
     """One over `folder`/data that is ready to be asked; it ends with the block."""
-    port = _free_port()
-    command = [
-        tool("prometheus"), f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}",
-        f"--storage.tsdb.retention.time={KEPT}", f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
-        "--web.console.templates=", "--web.console.libraries=",
-    ]  # fmt: skip
-    with (folder / "prometheus.log").open("w") as log:
+    with socket.socket() as held, (folder / "prometheus.log").open("w") as log:
+        # Held for it, though nobody listens there: it takes no listening socket from us, and does not say which port 0 became.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as it does itself
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        command = [
+            tool("prometheus"), f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}",
+            f"--storage.tsdb.retention.time={KEPT}", f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
+            "--web.console.templates=", "--web.console.libraries=",
+        ]  # fmt: skip
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
         found = Prometheus(f"http://127.0.0.1:{port}")
         try:
@@ -160,10 +163,3 @@ def _ready(found: Prometheus, process: subprocess.Popen[bytes]) -> bool:
             pass
         time.sleep(0.05)
     return False
-
-
-def _free_port() -> int:
-    """One that nobody has now; Prometheus takes no listening socket from us, and does not say which port 0 became."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port

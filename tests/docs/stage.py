@@ -68,7 +68,7 @@ class Stage:
         name, text = name_of(page), script(page.read_text("utf-8"))
         folder = self.laid(name.replace("/", "-").removesuffix(".md"))
         own = SERVES.search(text) is not None
-        gateway = f"127.0.0.1:{free_port()}" if own else self.gateway
+        gateway = f"127.0.0.1:{held_port(self.stack)}" if own else self.gateway
         text = declared.substituted(declared.with_statuses(name, text), gateway, self.models)
         return self.run(text, folder, gateway)
 
@@ -147,7 +147,7 @@ def stage(folder: Path) -> Iterator[Stage]:
             (programs / program).symlink_to(path)
     with ExitStack() as stack:
         stack.enter_context(forking(folder / "socket"))
-        made = Stage(folder, stack, f"127.0.0.1:{free_port()}", folder / "state")
+        made = Stage(folder, stack, f"127.0.0.1:{held_port(stack)}", folder / "state")
         began = made.run("moe-gateway serve", made.laid("shared"), made.gateway, leaving=True)
         assert began.status == 0, began.said
         yield made
@@ -167,9 +167,13 @@ def forking(path: Path) -> Iterator[None]:
         process.wait()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+def held_port(stack: ExitStack) -> int:
+    """One that the system gives to nobody until a page's gateway names it, which may be long after: it is held, though nobody
+    listens there, until the stack ends. With SO_REUSEADDR, which the gateway sets as well, that one can have it all the same."""
+    held = stack.enter_context(socket.socket())
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return int(held.getsockname()[1])
 
 
 def main(names: list[str]) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,10 +102,12 @@ async def whole(upstream: OpenAIUpstream, url: str) -> bytes:
     return await (await post(upstream, url)).read()
 
 
-def unused_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+@contextmanager
+def nobody() -> Iterator[str]:
+    """Where nobody listens, and nobody else comes to."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"
 
 
 def assert_anonymous(error: UpstreamError) -> None:
@@ -125,8 +127,8 @@ async def test_the_body_goes_as_it_is_to_the_path_with_the_headers(upstream: Ope
 
 
 async def test_a_refused_connection_is_no_reset(upstream: OpenAIUpstream) -> None:
-    with pytest.raises(UpstreamError) as caught:
-        await post(upstream, f"http://127.0.0.1:{unused_port()}/v1")
+    with nobody() as url, pytest.raises(UpstreamError) as caught:
+        await post(upstream, url)
     assert (caught.value.outcome, caught.value.reset) == (Outcome.CONNECT_ERROR, False)
     assert_anonymous(caught.value)
 
@@ -358,7 +360,8 @@ async def test_a_server_is_well_unless_it_is_at_fault(upstream: OpenAIUpstream, 
 
 
 async def test_what_cannot_be_asked_is_not_well(upstream: OpenAIUpstream) -> None:
-    assert not await upstream.healthy(FixedAddress(f"http://127.0.0.1:{unused_port()}/v1"))
+    with nobody() as url:
+        assert not await upstream.healthy(FixedAddress(url))
     async with peer(b"SSH-2.0\r\n\r\n") as server:
         assert not await upstream.healthy(FixedAddress(server.url))
 
@@ -437,4 +440,5 @@ async def test_what_breaks_off_or_is_too_much_is_none(
 
 
 async def test_nothing_is_fetched_from_where_nobody_is(upstream: OpenAIUpstream) -> None:
-    assert await upstream.fetch(FixedAddress(f"http://127.0.0.1:{unused_port()}/v1"), "/metrics") is None
+    with nobody() as url:
+        assert await upstream.fetch(FixedAddress(url), "/metrics") is None
