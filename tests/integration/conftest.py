@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Running:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the series of `name` that have `labels`, as /metrics tells it."""
-        return metric(httpx.get(f"{self.url}/metrics").text, name, **labels)
+        return metric(httpx.get(f"{self.url}/metrics", timeout=PATIENCE).text, name, **labels)
 
     def settled(self, name: str, value: float, **labels: str) -> bool:
         """Whether the metric comes to `value`: books are closed just after the last byte."""
@@ -136,11 +136,15 @@ class Command:
     screen: list[str]
 
     def worker_pids(self) -> list[int]:
-        """The embedded engine's process ids."""
+        """The embedded engine's process ids. One that ends while it is looked at is none."""
         import psutil
 
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child.pid for child in children if "gateway.workers.embedded" in " ".join(child.cmdline())]
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if "gateway.workers.embedded" in " ".join(child.cmdline()):
+                    found.append(child.pid)
+        return found
 
 
 @contextmanager

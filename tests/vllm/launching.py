@@ -109,7 +109,7 @@ class Launched:
 
     def seen_by_gateway(self, expert: str) -> list[dict[str, Any]]:
         """The expert's replicas as the gateway sees them."""
-        told: Any = httpx.get(f"{self.url}/admin/experts").json()
+        told: Any = httpx.get(f"{self.url}/admin/experts", timeout=PATIENCE).json()
         replicas: list[dict[str, Any]] = told[expert]["replicas"]
         return replicas
 
@@ -175,7 +175,8 @@ class Worker:
         return [self.keeper, *self.keeper.children(recursive=True)]
 
     def metric(self, name: str, **labels: str) -> float:
-        return metric(httpx.get(f"{self.url.removesuffix('/v1')}/metrics").text, name, **labels)
+        told = httpx.get(f"{self.url.removesuffix('/v1')}/metrics", timeout=PATIENCE)
+        return metric(told.text, name, **labels)
 
     def settles_at(self, name: str, value: float) -> bool:
         """Whether its metric comes to `value`."""
