@@ -464,7 +464,10 @@ def test_what_no_expert_can_do_is_told_and_the_next_request_is_served(
     assert response.json()["error"]["code"] == code
     assert mentions in response.json()["error"]["message"]
     assert servers[0].requests == []
-    assert httpx.post(f"{gateway.url}{CHAT}", json={"model": "auto", "messages": HELLO}).status_code == 200
+    assert (
+        httpx.post(f"{gateway.url}{CHAT}", json={"model": "auto", "messages": HELLO}, timeout=PATIENCE).status_code
+        == 200
+    )
 
 
 def test_text_in_parts_is_routed_and_passed_on_as_it_came(start: Start, servers: list[FakeServer]) -> None:
@@ -472,7 +475,9 @@ def test_text_in_parts_is_routed_and_passed_on_as_it_came(start: Start, servers:
         {"role": "user", "content": [{"type": "text", "text": "Prove that √2 is irrational", "cache": {"x": 1}}]}
     ]
     gateway = start(experts_yaml(servers[0]))
-    response = httpx.post(f"{gateway.url}/v1/chat/completions", json={"model": "auto", "messages": messages})
+    response = httpx.post(
+        f"{gateway.url}/v1/chat/completions", json={"model": "auto", "messages": messages}, timeout=PATIENCE
+    )
     assert response.headers["x-moe-domain"] == "math"
     assert servers[0].requests[0]["messages"] == messages
 
@@ -480,10 +485,10 @@ def test_text_in_parts_is_routed_and_passed_on_as_it_came(start: Start, servers:
 def test_a_body_over_the_limit_is_413(start: Start, servers: list[FakeServer]) -> None:
     gateway = start(experts_yaml(servers[0]), max_body_bytes=1000)
     big = {"model": "auto", "messages": [{"role": "user", "content": "x" * 2000}]}
-    response = httpx.post(f"{gateway.url}/v1/chat/completions", json=big)
+    response = httpx.post(f"{gateway.url}/v1/chat/completions", json=big, timeout=PATIENCE)
     assert response.status_code == 413
     assert response.json()["error"]["code"] == "request_too_large"
-    chunked = httpx.post(f"{gateway.url}/v1/chat/completions", content=iter([b"x" * 600, b"x" * 600]))
+    chunked = httpx.post(f"{gateway.url}/v1/chat/completions", content=iter([b"x" * 600, b"x" * 600]), timeout=PATIENCE)
     assert chunked.status_code == 413
 
 
@@ -494,7 +499,7 @@ def test_a_body_over_the_limit_is_413(start: Start, servers: list[FakeServer]) -
 def test_a_wrong_path_or_method_is_told_in_the_same_shape(
     start: Start, servers: list[FakeServer], method: str, path: str, code: int
 ) -> None:
-    response = httpx.request(method, f"{start(experts_yaml(servers[0])).url}{path}")
+    response = httpx.request(method, f"{start(experts_yaml(servers[0])).url}{path}", timeout=PATIENCE)
     assert response.status_code == code
     assert path in response.json()["error"]["message"]
 
@@ -510,19 +515,22 @@ def test_garbage_that_is_not_http_does_not_stop_the_others(start: Start, servers
         with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
             client.sendall(garbage)
             client.recv(1000)
-    assert httpx.get(f"{gateway.url}/health").status_code == 200
+    assert httpx.get(f"{gateway.url}/health", timeout=PATIENCE).status_code == 200
 
 
 def test_clients_cannot_make_label_values(start: Start, servers: list[FakeServer]) -> None:
     gateway = start(experts_yaml(servers[0]))
-    series = len(httpx.get(f"{gateway.url}/metrics").text.splitlines())
+    series = len(httpx.get(f"{gateway.url}/metrics", timeout=PATIENCE).text.splitlines())
     counts = []
     for i in range(30):
         body: dict[str, Any] = {"model": f"made-up-{i}", "messages": HELLO}
         headers = {"x-request-id": f"id-{i}", "x-moe-session": f"s{i}", "user-agent": f"agent-{i}"}
-        assert httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers).status_code == 404
-        counts.append(len(httpx.get(f"{gateway.url}/metrics").text.splitlines()))
-    assert "made-up" not in httpx.get(f"{gateway.url}/metrics").text
+        assert (
+            httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers, timeout=PATIENCE).status_code
+            == 404
+        )
+        counts.append(len(httpx.get(f"{gateway.url}/metrics", timeout=PATIENCE).text.splitlines()))
+    assert "made-up" not in httpx.get(f"{gateway.url}/metrics", timeout=PATIENCE).text
     assert counts[-1] == counts[1]
     assert counts[-1] - series < 120
 
@@ -530,10 +538,12 @@ def test_clients_cannot_make_label_values(start: Start, servers: list[FakeServer
 def test_a_stopped_expert_is_a_503_with_retry_after_and_ready_says_so(start: Start, servers: list[FakeServer]) -> None:
     servers[0].healthy = False
     gateway = start(experts_yaml(servers[0]))
-    ready = httpx.get(f"{gateway.url}/ready")
+    ready = httpx.get(f"{gateway.url}/ready", timeout=PATIENCE)
     assert ready.status_code == 503
     assert ready.json()["experts"] == {"one": "down"}
-    response = httpx.post(f"{gateway.url}/v1/chat/completions", json={"model": "auto", "messages": HELLO})
+    response = httpx.post(
+        f"{gateway.url}/v1/chat/completions", json={"model": "auto", "messages": HELLO}, timeout=PATIENCE
+    )
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) > 0
-    assert httpx.get(f"{gateway.url}/health").status_code == 200
+    assert httpx.get(f"{gateway.url}/health", timeout=PATIENCE).status_code == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.fakes.upstream import FakeServer
+from tests.fakes.upstream import PATIENCE, FakeServer
 from tests.integration.conftest import Start, experts_yaml
 
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "hello"}]}
@@ -26,7 +26,7 @@ def test_without_a_known_key_every_v1_path_is_401(
         ("GET", "/v1/x"),
     ):
         response = httpx.request(
-            method, f"{gateway.url}{path}", headers=headers, json=BODY if method == "POST" else None
+            method, f"{gateway.url}{path}", headers=headers, json=BODY if method == "POST" else None, timeout=PATIENCE
         )
         assert response.status_code == 401
         assert response.json()["error"]["code"] == "invalid_api_key"
@@ -42,7 +42,10 @@ def test_a_known_key_opens_v1_and_goes_no_further(
     text = experts_yaml(servers[0]).replace(f"[{servers[0].url}]", f"[{servers[0].url}], api_key: ${{WORKER_KEY}}")
     gateway = start(text, keys=KEYS)
     response = httpx.post(
-        f"{gateway.url}/v1/chat/completions", json=BODY, headers={**headers, "cookie": "session=1", "x-secret": "2"}
+        f"{gateway.url}/v1/chat/completions",
+        json=BODY,
+        headers={**headers, "cookie": "session=1", "x-secret": "2"},
+        timeout=PATIENCE,
     )
     assert response.status_code == 200
     sent = servers[0].headers[0]
@@ -55,7 +58,11 @@ def test_health_ready_and_metrics_are_open_unless_metrics_are_protected(
     start: Start, servers: list[FakeServer]
 ) -> None:
     gateway = start(experts_yaml(servers[0]), keys=KEYS)
-    assert [httpx.get(f"{gateway.url}{path}").status_code for path in ("/health", "/ready", "/metrics")] == [200] * 3
+    assert [
+        httpx.get(f"{gateway.url}{path}", timeout=PATIENCE).status_code for path in ("/health", "/ready", "/metrics")
+    ] == [200] * 3
     guarded = start(experts_yaml(servers[1]), keys=KEYS, protect_metrics=True)
-    assert httpx.get(f"{guarded.url}/metrics").status_code == 401
-    assert httpx.get(f"{guarded.url}/metrics", headers={"x-api-key": "key-of-team-a"}).status_code == 200
+    assert httpx.get(f"{guarded.url}/metrics", timeout=PATIENCE).status_code == 401
+    assert (
+        httpx.get(f"{guarded.url}/metrics", headers={"x-api-key": "key-of-team-a"}, timeout=PATIENCE).status_code == 200
+    )

@@ -73,7 +73,7 @@ class Traffic:
     _end: threading.Event = field(default_factory=threading.Event)
 
     def _run(self, name: int) -> None:
-        with httpx.Client() as client:
+        with httpx.Client(timeout=PATIENCE) as client:
             for number in count():
                 if self._end.is_set():
                     return
@@ -119,7 +119,7 @@ def test_what_was_asked_is_there_and_the_prompt_and_keys_are_not(
     gateway = start(experts_yaml(servers[0]), ledger=url, ledger_prompts=prompts, keys={"team-a": KEY})
     assert ask(gateway.url, "asked-1", model="auto").status_code == 200
     assert ask(gateway.url, "asked-2", model=f"sk-{KEY}").status_code == 404
-    assert httpx.post(f"{gateway.url}/v1/chat/completions", content=b"{").status_code == 401
+    assert httpx.post(f"{gateway.url}/v1/chat/completions", content=b"{", timeout=PATIENCE).status_code == 401
     assert gateway.settled("moe_ledger_written_total", 2)
     assert look(url, TOLD) == [
         ("team-a", "chat.completions", 200, "ok", "auto", "one", "model-one", 8, 4, PROMPT if prompts else None),

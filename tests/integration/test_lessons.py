@@ -149,7 +149,9 @@ def test_no_header_that_is_the_clients_or_the_connections_own_goes_up_and_none_o
         "te": "trailers",
         "x-forwarded-for": "192.0.2.7",
     }
-    response = httpx.post(f"{gateway.url}{CHAT.path}", json={"model": "one", "messages": HELLO}, headers=secret)
+    response = httpx.post(
+        f"{gateway.url}{CHAT.path}", json={"model": "one", "messages": HELLO}, headers=secret, timeout=PATIENCE
+    )
     assert response.status_code == 200
     assert secret.keys() & raw.calls[0].headers.keys() == set()
     assert "the-clients-key" not in str(raw.calls[0])
@@ -233,7 +235,9 @@ def test_every_answer_says_why_its_expert_was_chosen(start: Start, raw: RawServe
             assert answer.headers[f"x-{name}"], name
     assert float(answers[0].headers["x-moe-confidence"]) > 0
     assert answers[0].headers["x-moe-domain"]
-    route = httpx.post(f"{gateway.url}/v1/route", json={"input": "Prove that there are infinitely many primes"}).json()
+    route = httpx.post(
+        f"{gateway.url}/v1/route", json={"input": "Prove that there are infinitely many primes"}, timeout=PATIENCE
+    ).json()
     assert {"probabilities", "reason", "latency_ms", "confidence", "stage"} <= route.keys()
     first, second, *_ = sorted(route["probabilities"].values(), reverse=True)
     assert route["probabilities"][route["domain"]] == first > second > 0  # the runner-up is told as well
@@ -247,4 +251,4 @@ def test_what_an_unpriced_answer_costs_is_counted_as_unknown_not_as_nothing(star
     assert "x-moe-cost-usd" not in answer.headers
     assert gateway.settled("moe_unpriced_requests_total", 1, expert="one")
     assert gateway.metric("moe_tokens_total", expert="one", kind="output") == 4
-    assert "moe_cost_usd_total{" not in httpx.get(f"{gateway.url}/metrics").text
+    assert "moe_cost_usd_total{" not in httpx.get(f"{gateway.url}/metrics", timeout=PATIENCE).text

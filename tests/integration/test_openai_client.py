@@ -106,13 +106,13 @@ def test_errors_become_the_clients_own_exceptions(client: OpenAI) -> None:
 
 
 def test_cost_and_latency_are_on_metrics(client: OpenAI, default_gateway: Command) -> None:
-    before = httpx.get(f"{default_gateway.url}/metrics").text
+    before = httpx.get(f"{default_gateway.url}/metrics", timeout=PATIENCE).text
     list(
         client.chat.completions.create(
             model="general", messages=[{"role": "user", "content": "hi"}], stream=True, max_tokens=6, temperature=0
         )
     )
-    after = httpx.get(f"{default_gateway.url}/metrics").text
+    after = httpx.get(f"{default_gateway.url}/metrics", timeout=PATIENCE).text
     until = time.monotonic() + PATIENCE  # the client leaves behind [DONE]: the books are closed when that is noticed
     requests = {"expert": "general", "endpoint": "chat.completions"}
     while (
@@ -120,7 +120,7 @@ def test_cost_and_latency_are_on_metrics(client: OpenAI, default_gateway: Comman
         and time.monotonic() < until
     ):
         time.sleep(0.05)
-        after = httpx.get(f"{default_gateway.url}/metrics").text
+        after = httpx.get(f"{default_gateway.url}/metrics", timeout=PATIENCE).text
     for name in (
         "moe_requests_total",
         "moe_tokens_total",
@@ -135,7 +135,7 @@ def test_cost_and_latency_are_on_metrics(client: OpenAI, default_gateway: Comman
 
 
 def test_it_says_plainly_that_the_experts_are_stand_ins(default_gateway: Command) -> None:
-    health = httpx.get(f"{default_gateway.url}/health").json()
+    health = httpx.get(f"{default_gateway.url}/health", timeout=PATIENCE).json()
     assert set(health["stand_ins"]) == {"coder", "mathematician", "biologist", "general"}
     assert "not to judge" in health["note"]
     assert "stand-in" in "".join(default_gateway.screen)
@@ -146,7 +146,7 @@ def test_route_gives_the_decision_without_the_generation(default_gateway: Comman
         {"input": PROMPTS["coder"]},
         {"model": "auto", "messages": [{"role": "user", "content": PROMPTS["coder"]}]},
     ):
-        response = httpx.post(f"{default_gateway.url}/v1/route", json=body)
+        response = httpx.post(f"{default_gateway.url}/v1/route", json=body, timeout=PATIENCE)
         decision = response.json()
         assert response.headers["x-moe-expert"] == decision["expert"] == "coder"
         assert sum(decision["probabilities"].values()) == pytest.approx(1, abs=0.001)

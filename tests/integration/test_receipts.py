@@ -55,8 +55,8 @@ def test_a_streamed_request_learns_its_cost_and_nobody_else_does(
     assert 0 < told["timings"]["ttft"] <= told["timings"]["seconds"]
     for secret in (PROMPT, "key-of", "127.0.0.1", str(servers[0].port)):
         assert secret not in answer.text
-    others = httpx.get(f"{gateway.url}/v1/receipts/stream-1", headers={"x-api-key": "key-of-team-b"})
-    unknown = httpx.get(f"{gateway.url}/v1/receipts/stream-2", headers={"x-api-key": "key-of-team-b"})
+    others = httpx.get(f"{gateway.url}/v1/receipts/stream-1", headers={"x-api-key": "key-of-team-b"}, timeout=PATIENCE)
+    unknown = httpx.get(f"{gateway.url}/v1/receipts/stream-2", headers={"x-api-key": "key-of-team-b"}, timeout=PATIENCE)
     assert (others.status_code, others.content) == (404, unknown.content)
 
 
@@ -64,11 +64,11 @@ def test_who_leaves_has_a_receipt_all_the_same(start: Start, servers: list[FakeS
     servers[0].behaviour = streams(*[chunk({"content": "x"})] * 200, pause=0.05)
     gateway = start(experts_yaml(servers[0]))
     with httpx.stream(
-        "POST", f"{gateway.url}/v1/chat/completions", json=BODY, headers={"x-request-id": "left"}
+        "POST", f"{gateway.url}/v1/chat/completions", json=BODY, headers={"x-request-id": "left"}, timeout=PATIENCE
     ) as answer:
         pieces = answer.iter_raw()
         assert next(pieces)
-        running = httpx.get(f"{gateway.url}/v1/receipts/left")
+        running = httpx.get(f"{gateway.url}/v1/receipts/left", timeout=PATIENCE)
         assert (running.status_code, running.json()["error"]["code"]) == (404, "receipt_not_found")
     told = receipt(gateway.url, "left").json()
     assert (told["outcome"], told["status"], told["usage"]) == ("cancelled", 499, None)

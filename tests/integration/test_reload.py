@@ -76,7 +76,9 @@ def test_experts_come_and_go(start: Start, servers: list[FakeServer], tmp_path: 
     gateway = start(experts_yaml(*servers[:2]), config=config)
     config.write_text(experts_yaml(servers[0]), "utf-8")
     assert reloaded(gateway.url).json()["experts"] == ["one"]
-    assert "two" not in [model["id"] for model in httpx.get(f"{gateway.url}/v1/models").json()["data"]]
+    assert "two" not in [
+        model["id"] for model in httpx.get(f"{gateway.url}/v1/models", timeout=PATIENCE).json()["data"]
+    ]
     assert ask(gateway.url, model="two").status_code == 404
     assert gateway.metric("moe_replica_up", expert="two") == 0
     config.write_text(experts_yaml(*servers), "utf-8")
@@ -96,7 +98,7 @@ def test_what_is_known_of_a_replica_that_stays_is_not_forgotten(
     assert len(servers[0].requests) == 3
     config.write_text(text + "\n# saved again\n", "utf-8")
     assert reloaded(gateway.url).status_code == 200
-    (replica,) = httpx.get(f"{gateway.url}/admin/experts").json()["one"]["replicas"]
+    (replica,) = httpx.get(f"{gateway.url}/admin/experts", timeout=PATIENCE).json()["one"]["replicas"]
     assert replica["failures"] >= 3
     assert replica["state"] in ("ejected", "half_open")  # its cool-down may be over by now
 
@@ -130,7 +132,7 @@ def test_a_refused_file_is_told_wherever_an_operator_looks(
     assert (told["status"], told["code"], told["config"]) == ("refused", "invalid_config", running["config"])
     assert told["problems"][0].startswith("experts.yaml:6:5: experts.one.secert: unknown key")
     assert told["tried"] >= told["since"] == running["since"]
-    ready = httpx.get(f"{gateway.url}/ready")
+    ready = httpx.get(f"{gateway.url}/ready", timeout=PATIENCE)
     assert ready.status_code == 200  # what ran before goes on
     assert ready.json()["config"] == {"status": "refused", "running": running["config"], "wanted": told["wanted"]}
     assert told["wanted"] not in (None, running["config"])

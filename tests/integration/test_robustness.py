@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from gateway.workers.supervisor import Worker
-from tests.fakes.upstream import FakeServer, chunk, endless, status, streams, usage_chunk, well
+from tests.fakes.upstream import PATIENCE, FakeServer, chunk, endless, status, streams, usage_chunk, well
 from tests.integration.conftest import PATIENT, ROOT, STARTING, Start, experts_yaml
 from tests.integration.test_command import EXPERTS, one_line, run
 from tests.integration.test_disconnects import connect
@@ -124,7 +124,7 @@ def test_a_request_of_absurdly_many_pieces_is_refused_before_it_is_decoded(
 def test_names_beyond_ascii_and_with_brackets_stand_in_no_ones_way(start: Start, servers: list[FakeServer]) -> None:
     gateway = start(experts_yaml(servers[0]).replace("model-one", '"модель [/b] x"'))
     for path, body in (("chat/completions", {"messages": HELLO}), ("route", {"input": "hello"})):
-        response = httpx.post(f"{gateway.url}/v1/{path}", json=body)
+        response = httpx.post(f"{gateway.url}/v1/{path}", json=body, timeout=PATIENCE)
         assert response.status_code == 200
         assert response.headers["x-moe-model"] == "?????? [/b] x"
     assert gateway.metric("moe_requests_total", endpoint="route", code="200") == 1
@@ -139,7 +139,7 @@ def test_a_worker_that_hangs_is_replaced(start: Start) -> None:
     assert first is not None
     psutil.Process(first).send_signal(signal.SIGSTOP)
     assert until(lambda: worker.pid not in (None, first) and worker.url is not None)
-    assert until(lambda: httpx.get(f"{gateway.url}/ready").status_code == 200)
+    assert until(lambda: httpx.get(f"{gateway.url}/ready", timeout=PATIENCE).status_code == 200)
     assert ask(gateway.url, max_tokens=4).status_code == 200
 
 

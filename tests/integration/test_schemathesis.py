@@ -29,6 +29,7 @@ from gateway.openapi import CARRIED
 from gateway.routes.carried import KINDS
 from tests.fakes.anything import EXPERTS, STREAMED, takes_anything
 from tests.fakes.raw import RawServer, raw_server
+from tests.fakes.upstream import PATIENCE
 from tests.integration.conftest import Command, serve
 
 HELLO = [{"role": "user", "content": "x"}]
@@ -80,7 +81,7 @@ def gateway(expert: RawServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def client(gateway: Command) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=gateway.url) as made:
+    with httpx.Client(base_url=gateway.url, timeout=PATIENCE) as made:
         yield made
 
 

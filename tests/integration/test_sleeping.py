@@ -18,7 +18,7 @@ import pytest
 
 from gateway.workers.protocol import HungWorker, Reread, WorkerState
 from tests.fakes.owner import FakeOwner, facts, fake_owner, until
-from tests.fakes.upstream import FakeServer, fake_server
+from tests.fakes.upstream import PATIENCE, FakeServer, fake_server
 from tests.fakes.vllm_environment import launches, make_environment, none_alive
 from tests.integration.conftest import ROOT, Start, metric, serve
 
@@ -52,18 +52,20 @@ def test_a_worker_answers_as_soon_as_its_owner_says_that_it_is_ready(
     server.metrics = "vllm:num_requests_running 3\nvllm:num_requests_waiting 1\nvllm:kv_cache_usage_perc 0.5\n"
     gateway = start(experts(one=LAUNCHED), health_interval=0.05)
     assert ask(gateway.url).status_code == 503
-    assert httpx.get(f"{gateway.url}/ready").status_code == 503
+    assert httpx.get(f"{gateway.url}/ready", timeout=PATIENCE).status_code == 503
     owner.tell(facts("one-0", "asleep", since=time.time(), wake_seconds=7.0))
-    assert until(lambda: httpx.get(f"{gateway.url}/ready").json()["experts"] == {"one": "asleep"})
-    assert httpx.get(f"{gateway.url}/ready").status_code == 200
-    told = httpx.get(f"{gateway.url}/admin/experts").json()["one"]
+    assert until(lambda: httpx.get(f"{gateway.url}/ready", timeout=PATIENCE).json()["experts"] == {"one": "asleep"})
+    assert httpx.get(f"{gateway.url}/ready", timeout=PATIENCE).status_code == 200
+    told = httpx.get(f"{gateway.url}/admin/experts", timeout=PATIENCE).json()["one"]
     assert (told["asleep"], told["awake_in"], told["replicas"][0]["worker"]) == (True, 7.0, "asleep")
     owner.tell(facts("one-0", "ready", server.url, api_key="worker-key"))
-    assert until(lambda: httpx.get(f"{gateway.url}/ready").json()["experts"] == {"one": "ready"})
+    assert until(lambda: httpx.get(f"{gateway.url}/ready", timeout=PATIENCE).json()["experts"] == {"one": "ready"})
     assert ask(gateway.url).headers["x-moe-expert"] == "one"
     assert server.headers[-1]["authorization"] == "Bearer worker-key"
-    assert until(lambda: httpx.get(f"{gateway.url}/admin/experts").json()["one"]["replicas"][0]["load"])
-    load = httpx.get(f"{gateway.url}/admin/experts").json()["one"]["replicas"][0]["load"]
+    assert until(
+        lambda: httpx.get(f"{gateway.url}/admin/experts", timeout=PATIENCE).json()["one"]["replicas"][0]["load"]
+    )
+    load = httpx.get(f"{gateway.url}/admin/experts", timeout=PATIENCE).json()["one"]["replicas"][0]["load"]
     assert (load["running"], load["waiting"]) == (3, 1)
 
 
@@ -124,7 +126,7 @@ def test_several_processes_count_what_the_owner_says_once(server: FakeServer, tm
         assert until(lambda: owner.connections == 2)
 
         def counted(name: str, **labels: str) -> float:
-            return metric(httpx.get(f"{command.url}/metrics").text, f"moe_worker_{name}", **labels)
+            return metric(httpx.get(f"{command.url}/metrics", timeout=PATIENCE).text, f"moe_worker_{name}", **labels)
 
         assert until(lambda: counted("asleep_seconds_total", expert="one") > 0)
         began = time.time()

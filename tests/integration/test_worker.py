@@ -38,10 +38,10 @@ def test_one_engine_serves_all_four_restarts_when_it_dies_and_leaves_when_its_pa
 
         os.kill(first, signal.SIGKILL)
         assert until(lambda: not psutil.pid_exists(first))
-        assert httpx.get(f"{command.url}/health").status_code == 200
+        assert httpx.get(f"{command.url}/health", timeout=PATIENCE).status_code == 200
         assert until(lambda: command.worker_pids() not in ([], [first]))
         (second,) = command.worker_pids()
-        assert until(lambda: httpx.get(f"{command.url}/ready").status_code == 200)
+        assert until(lambda: httpx.get(f"{command.url}/ready", timeout=PATIENCE).status_code == 200)
         assert say(command)
 
         command.process.kill()  # -9: nothing of ours runs any more to clean up

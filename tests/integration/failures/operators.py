@@ -114,7 +114,7 @@ def _refuses(url: str) -> bool:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         try:
-            if httpx.get(f"{url}/ready").status_code == 503:
+            if httpx.get(f"{url}/ready", timeout=PATIENCE).status_code == 503:
                 return True
         except httpx.TransportError:
             return True
@@ -133,7 +133,7 @@ def reload(stage: Stage, row: Row, stream: bool) -> None:
         assert stage.raw.until(lambda raw: bool(raw.calls))
         config.write_text(config_of(stage.raw, "after"), "utf-8")
         assert httpx.post(f"{gateway.url}/admin/reload", timeout=PATIENCE).status_code == 200
-        models = [model["id"] for model in httpx.get(f"{gateway.url}/v1/models").json()["data"]]
+        models = [model["id"] for model in httpx.get(f"{gateway.url}/v1/models", timeout=PATIENCE).json()["data"]]
         assert "after" in models
         assert "before" not in models
         going.set()
