@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from tests.fakes.upstream import FakeServer, chunk, endless, status, streams, usage_chunk
-from tests.integration.conftest import Start, experts_yaml
+from tests.integration.conftest import STARTING, Start, experts_yaml
 
 RIGHT = streams(chunk({"content": "it is 42"}), chunk({}, "stop"), usage_chunk(), b"data: [DONE]\n\n")
 WRONG = streams(chunk({"content": "it is 41"}), chunk({}, "stop"), usage_chunk(), b"data: [DONE]\n\n")
@@ -121,7 +121,7 @@ def test_a_run_that_is_stopped_keeps_what_it_has(case: Case) -> None:
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background may ignore it
     )  # fmt: skip
-    until = time.monotonic() + 30
+    until = time.monotonic() + STARTING
     while time.monotonic() < until and (not journal.exists() or journal.read_bytes().count(b"\n") < 3):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

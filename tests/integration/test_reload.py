@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ import pytest
 from tests.fakes.upstream import PATIENCE, WORDS, FakeServer, chunk, fake_server, status, streams
 from tests.integration.conftest import Command, Running, Start, experts_yaml, serve
 
+TRYING = 200.0  # seconds for a process that trains or tries a router: it steps back for all others, whatever they are
+
 
 def ask(url: str, **body: Any) -> httpx.Response:
     request = {"model": "one", "messages": [{"role": "user", "content": "hello"}], **body}
     return httpx.post(f"{url}/v1/chat/completions", json=request, timeout=PATIENCE)
 
 
-def reloaded(url: str) -> httpx.Response:
-    return httpx.post(f"{url}/admin/reload", timeout=PATIENCE)
+def reloaded(url: str, query: str = "", patience: float = PATIENCE) -> httpx.Response:
+    return httpx.post(f"{url}/admin/reload{query}", timeout=patience)
 
 
 def test_what_is_in_flight_ends_on_what_it_began_with(start: Start, servers: list[FakeServer], tmp_path: Path) -> None:
@@ -147,6 +149,7 @@ def test_a_refused_file_is_told_wherever_an_operator_looks(
     assert gateway.metric("moe_config_reloads_total", outcome="ok") == 2
 
 
+@pytest.mark.timeout(2 * TRYING + 100)
 def test_a_routing_test_that_a_change_breaks_keeps_it_out_unless_it_is_forced(
     start: Start, servers: list[FakeServer], tmp_path: Path
 ) -> None:
@@ -154,11 +157,11 @@ def test_a_routing_test_that_a_change_breaks_keeps_it_out_unless_it_is_forced(
     gateway = start(experts_yaml(*servers[:2]), config=config)
     tests.write_text("version: 1\ntests:\n  - {name: code goes to two, prompt: Fix my Python loop, expert: two}\n")
     config.write_text(experts_yaml(*servers), "utf-8")
-    refused = reloaded(gateway.url)
+    refused = reloaded(gateway.url, patience=TRYING)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "tests_failed")
     assert refused.json()["error"]["message"].startswith("routes.test.yaml:3: 'code goes to two' went to one")
     assert ask(gateway.url, model="three").status_code == 404
-    forced = httpx.post(f"{gateway.url}/admin/reload?force=true", timeout=PATIENCE)
+    forced = reloaded(gateway.url, "?force=true", patience=TRYING)
     assert forced.json()["status"] == "reloaded"
     assert "code goes to two" in forced.json()["warnings"][0]
     assert ask(gateway.url, model="three").status_code == 200
@@ -231,6 +234,11 @@ def publish(folder: Path, version: str, text: str) -> None:
     (folder / "..data_tmp").replace(folder / "..data")
 
 
+def logged(command: Command, *words: str) -> list[dict[str, Any]]:
+    """The lines of the log so far that hold all these words."""
+    return [json.loads(line) for line in [*command.screen] if line.startswith("{") and all(w in line for w in words)]
+
+
 def test_the_command_sees_what_kubernetes_publishes(watching: tuple[Command, Path, list[FakeServer]]) -> None:
     command, folder, servers = watching
     assert config_of(command.url)["watch"] == "auto"
@@ -241,8 +249,8 @@ def test_the_command_sees_what_kubernetes_publishes(watching: tuple[Command, Pat
     assert ask(command.url, model="two").status_code == 200
     publish(folder, "..v4", experts_yaml(servers[0]))
     assert comes_to(lambda: bool(config_of(command.url)["experts"] == ["one"]))
-    events = [json.loads(line) for line in command.screen if line.startswith("{") and "reload" in line]
-    assert [event["level"] for event in events] == ["info", "error", "info"]
+    levels = ["info", "error", "info"]
+    assert comes_to(lambda: [event["level"] for event in logged(command, "reload")] == levels)  # by a thread of its own
     assert (folder / "state" / "history").is_dir()
 
 
@@ -258,7 +266,17 @@ LEGAL = [
 ]
 
 
-@pytest.mark.timeout(300)
+def training(command: Command) -> list[psutil.Process]:
+    """The processes that train for the command."""
+    found = []
+    for child in psutil.Process(command.process.pid).children():
+        with suppress(psutil.NoSuchProcess):
+            if "gateway.reloading.training" in child.cmdline():
+                found.append(child)
+    return found
+
+
+@pytest.mark.timeout(TRYING + 100)
 def test_ten_examples_of_a_new_domain_are_routed_to_after_training_aside(
     watching: tuple[Command, Path, list[FakeServer]],
 ) -> None:
@@ -269,20 +287,20 @@ def test_ten_examples_of_a_new_domain_are_routed_to_after_training_aside(
     )
     publish(folder, "..v5", wanted)
     assert comes_to(lambda: bool(config_of(command.url)["status"] == "preparing"))
-    (child,) = [
-        c for c in psutil.Process(command.process.pid).children() if "gateway.reloading.training" in c.cmdline()
-    ]
+    assert comes_to(lambda: len(training(command)) == 1)  # the file is read before it is begun
+    (child,) = training(command)
 
     def domain_of(text: str) -> object:
         answer = httpx.post(f"{command.url}/v1/route", json={"input": text}, timeout=PATIENCE)
         return answer.json()["domain"], answer.json()["expert"]
 
     assert domain_of("Is a prenuptial agreement binding in court?")[0] != "legal"  # type: ignore[index]
-    assert comes_to(lambda: bool(config_of(command.url)["status"] != "preparing"), patience=200)
+    assert comes_to(lambda: bool(config_of(command.url)["status"] != "preparing"), patience=TRYING)
     assert config_of(command.url)["problems"] == []
     assert domain_of("Is a prenuptial agreement binding in court?") == ("legal", "two")
     assert not child.is_running()
-    (line,) = [json.loads(line) for line in command.screen if '"event":"reloaded"' in line and "legal" in line]
+    assert comes_to(lambda: bool(logged(command, '"event":"reloaded"', "legal")))
+    (line,) = logged(command, '"event":"reloaded"', "legal")
     assert "domain legal added: +10 examples" in line["changes"]
     assert "prompts of the old domains" in line["figures"]
 

@@ -138,7 +138,7 @@ def test_several_processes_count_what_the_owner_says_once(server: FakeServer, tm
             )
             assert until(lambda wakes=wakes: counted("wake_seconds_count") == wakes)  # type: ignore[misc]
         assert counted("wake_seconds_sum", expert="one") == 12
-        assert counted("restarts_total", expert="one") == 3
+        assert until(lambda: counted("restarts_total", expert="one") == 3)  # the other process may look in between
         assert 300 < counted("asleep_seconds_total") <= 500  # less what it had slept when it was first heard of
         assert counted("state") == counted("state", replica="one-0", state="ready") == 1
         assert ask(command.url).status_code == 200
