@@ -118,9 +118,9 @@ def ask(gateway: Command, model: str, prompt: str, stream: bool = False, **heade
 
 
 def test_the_router_is_made_of_the_packages_parts(gateway: Command) -> None:
-    text = httpx.get(f"{gateway.url}/metrics").text
+    text = httpx.get(f"{gateway.url}/metrics", timeout=PATIENCE).text
     assert metric(text, "moe_router_info", encoder="acme-words") == 1
-    decided = httpx.post(f"{gateway.url}/v1/route", json={"input": CODE}).json()
+    decided = httpx.post(f"{gateway.url}/v1/route", json={"input": CODE}, timeout=PATIENCE).json()
     assert (decided["domain"], decided["stage"]) == ("code", "transformer")
 
 
@@ -135,7 +135,7 @@ def test_the_upstream_of_a_package_answers_in_one_piece_and_as_a_stream(gateway:
 
 def test_what_a_stream_came_to_is_told_by_its_receipt(gateway: Command) -> None:
     answer = ask(gateway, "coder", "Four words are these.", stream=True)
-    receipt = httpx.get(f"{gateway.url}/v1/receipts/{answer.headers['x-request-id']}").json()
+    receipt = httpx.get(f"{gateway.url}/v1/receipts/{answer.headers['x-request-id']}", timeout=PATIENCE).json()
     assert (receipt["usage"]["input"], receipt["usage"]["output"]) == (4, 4)
     assert receipt["cost"]["usd"] == pytest.approx(4e-6 + 8e-6)
 
@@ -163,7 +163,7 @@ def test_the_observer_of_a_package_is_told_of_every_answer(gateway: Command, bil
     assert asked.status_code == 200
     until = time.monotonic() + PATIENCE
     while True:
-        text = httpx.get(f"{gateway.url}/metrics").text
+        text = httpx.get(f"{gateway.url}/metrics", timeout=PATIENCE).text
         told = [metric(text, "moe_observer_receipts_total", outcome=outcome) for outcome in ("ok", "failed", "dropped")]
         if told == [metric(text, "moe_requests_total"), 0, 0] or time.monotonic() > until:
             break

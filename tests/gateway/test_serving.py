@@ -142,7 +142,7 @@ def test_a_stream_in_flight_ends_whole_and_the_process_with_it(expert: FakeServe
 def test_before_it_listens_no_more_it_says_so_and_goes_on_answering(expert: FakeServer, tmp_path: Path) -> None:
     with running(expert, local(tmp_path, drain_delay=3)) as gateway, ExitStack() as clients:
         # Made beforehand: to make one takes a while.
-        kept, *others = [clients.enter_context(httpx.Client(base_url=gateway.url)) for _ in range(4)]
+        kept, *others = [clients.enter_context(httpx.Client(base_url=gateway.url, timeout=PATIENCE)) for _ in range(4)]
         ready = kept.get("/ready")
         assert (ready.status_code, "connection" in ready.headers) == (200, False)
         gateway.server.drain()
@@ -159,7 +159,10 @@ def test_before_it_listens_no_more_it_says_so_and_goes_on_answering(expert: Fake
 
 
 def test_connections_that_rest_hold_nothing_back(expert: FakeServer, tmp_path: Path) -> None:
-    with running(expert, local(tmp_path, drain_seconds=3600.0)) as gateway, httpx.Client(base_url=gateway.url) as used:
+    with (
+        running(expert, local(tmp_path, drain_seconds=3600.0)) as gateway,
+        httpx.Client(base_url=gateway.url, timeout=PATIENCE) as used,
+    ):
         used.get("/health")
         with closing(socket.create_connection((gateway.settings.host, gateway.settings.port))):
             gateway.server.drain()
@@ -211,7 +214,7 @@ def test_a_unix_socket_is_served(expert: FakeServer, tmp_path: Path) -> None:
     path = tmp_path / "gateway.sock"
     with (
         running(expert, replace(local(tmp_path), uds=path)),
-        httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client,
+        httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=PATIENCE) as client,
     ):
         body = {"model": "general", "messages": [{"role": "user", "content": "general"}]}
         assert client.post("http://gateway/v1/chat/completions", json=body).status_code == 200
@@ -231,14 +234,14 @@ def test_tls_is_served_from_two_files(expert: FakeServer, tmp_path: Path) -> Non
     with running(expert, replace(local(tmp_path), tls_cert=certificate, tls_key=key)) as gateway:
         url = gateway.url.replace("http:", "https:")
         body = {"model": "general", "stream": True, "messages": [{"role": "user", "content": "general"}]}
-        answer = httpx.post(f"{url}/v1/chat/completions", json=body, verify=trusting)
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, verify=trusting, timeout=PATIENCE)
         assert answer.text.count('"word "') == WORDS
         with pytest.raises(httpx.RemoteProtocolError):
-            httpx.get(f"{gateway.url}/health")
+            httpx.get(f"{gateway.url}/health", timeout=PATIENCE)
 
 
 def test_every_address_of_both_families_is_served(expert: FakeServer, tmp_path: Path) -> None:
     here = ["127.0.0.1", "[::1]"] if Path("/proc/net/if_inet6").exists() else ["127.0.0.1"]
     with running(expert, replace(local(tmp_path), host="::" if len(here) == 2 else "127.0.0.1")) as gateway:
         for host in here:
-            assert httpx.get(f"http://{host}:{gateway.settings.port}/health").status_code == 200
+            assert httpx.get(f"http://{host}:{gateway.settings.port}/health", timeout=PATIENCE).status_code == 200

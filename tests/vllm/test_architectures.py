@@ -12,7 +12,17 @@ import httpx
 import psutil
 import pytest
 
-from tests.vllm.launching import ONE_PROCESS_LESS, Launched, all_gone, ask, engine_titles, launch, launched, wait_for
+from tests.vllm.launching import (
+    ONE_PROCESS_LESS,
+    PATIENCE,
+    Launched,
+    all_gone,
+    ask,
+    engine_titles,
+    launch,
+    launched,
+    wait_for,
+)
 from tests.vllm.tiny_models import NEW_TOKENS, TinyModel
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -82,7 +92,7 @@ class TestLlamas(Batch):
         crew = wait_for("another owner", batch.crew, batch.log)
         assert crew.keys() == {f"{name}-0" for name in self.NAMES}
         assert batch.owner().pid != owner.pid
-        assert httpx.get(f"{batch.url}/health").status_code == 200
+        assert httpx.get(f"{batch.url}/health", timeout=PATIENCE).status_code == 200
 
 
 class TestOthers(Batch):

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.integration.conftest import metric
-from tests.vllm.launching import Launched, wait_for
+from tests.vllm.launching import PATIENCE, Launched, wait_for
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
@@ -58,7 +58,12 @@ def test_every_endpoint_that_vllm_lists_is_found_and_served(http: httpx.Client) 
 
 def test_streams_of_the_other_dialects_end_well_and_are_counted(http: httpx.Client, specialists: Launched) -> None:
     def output() -> float:
-        return metric(httpx.get(f"{specialists.url}/metrics").text, "moe_tokens_total", expert="coder", kind="output")
+        return metric(
+            httpx.get(f"{specialists.url}/metrics", timeout=PATIENCE).text,
+            "moe_tokens_total",
+            expert="coder",
+            kind="output",
+        )
 
     before = output()
     response = http.post(

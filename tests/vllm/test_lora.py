@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.vllm.conftest import specialists_yaml
-from tests.vllm.launching import Launched, wait_for
+from tests.vllm.launching import PATIENCE, Launched, wait_for
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 MESSAGES = [{"role": "user", "content": "Describe the sea in a few words."}]
@@ -56,7 +56,10 @@ def test_an_adapter_comes_and_goes_with_its_expert_and_no_worker_starts_anew(spe
     path = Path(specialists.config.parent / "poet")
 
     def lists() -> list[bool]:
-        listed = [httpx.get(f"{worker.url}/models", headers=worker.headers).json()["data"] for worker in workers]
+        listed = [
+            httpx.get(f"{worker.url}/models", headers=worker.headers, timeout=PATIENCE).json()["data"]
+            for worker in workers
+        ]
         return ["poet" in [model["id"] for model in models] for models in listed]
 
     assert lists() == [False, False]

@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 
 from tests.integration.conftest import metric
-from tests.vllm.launching import Launched, wait_for
+from tests.vllm.launching import PATIENCE, Launched, wait_for
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 CODE = "Implement quicksort in C++ and explain how to call it from a test."
@@ -27,7 +27,7 @@ def test_auto_streams_code_and_math_from_vllm_and_the_rest_from_the_stand_in(
     client: OpenAI, specialists: Launched
 ) -> None:
     def told(name: str, **labels: str) -> float:
-        return metric(httpx.get(f"{specialists.url}/metrics").text, name, **labels)
+        return metric(httpx.get(f"{specialists.url}/metrics", timeout=PATIENCE).text, name, **labels)
 
     workers = [specialists.worker(f"coder-{i}") for i in range(2)]
     served = sum(worker.metric("vllm:generation_tokens_total") for worker in workers)
@@ -55,7 +55,7 @@ def test_auto_streams_code_and_math_from_vllm_and_the_rest_from_the_stand_in(
     assert told("moe_tokens_total", expert="coder", kind="output") - written == 24
     assert told("moe_cost_usd_total", expert="coder") > 0
     assert told("moe_baseline_cost_usd_total", baseline="gpt-4o") > 0
-    assert httpx.get(f"{specialists.url}/health").json()["stand_ins"] == ["general"]
+    assert httpx.get(f"{specialists.url}/health", timeout=PATIENCE).json()["stand_ins"] == ["general"]
 
 
 def test_a_whole_answer_from_vllm_is_what_the_model_says(client: OpenAI) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.vllm.launching import Launched, all_gone, wait_for
+from tests.vllm.launching import PATIENCE, Launched, all_gone, wait_for
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
@@ -48,4 +48,4 @@ def test_a_worker_that_drains_ends_what_it_runs_takes_nothing_new_and_is_started
         return facts.pid not in (None, drains.keeper.pid)
 
     wait_for(f"{drains.name} to be started again", started, specialists.log)
-    assert httpx.get(f"{specialists.url}/ready").status_code == 200
+    assert httpx.get(f"{specialists.url}/ready", timeout=PATIENCE).status_code == 200

@@ -12,6 +12,7 @@ from gateway.workers.protocol import WorkerState
 from tests.integration.conftest import metric
 from tests.vllm.launching import (
     ONE_PROCESS_LESS,
+    PATIENCE,
     Launched,
     all_gone,
     ask,
@@ -84,11 +85,11 @@ def test_a_fallback_that_is_awake_answers_at_once_while_the_expert_wakes(
     answer = ask(sharing, "first", models["qwen2"].answers[0])
     assert answer.headers["x-moe-expert"] == "warm"
     assert answer.json()["choices"][0]["token_ids"]
-    told = httpx.get(f"{sharing.url}/metrics").text
+    told = httpx.get(f"{sharing.url}/metrics", timeout=PATIENCE).text
     assert metric(told, "moe_fallbacks_total", from_expert="first", to_expert="warm", reason="asleep") == 1
     wait_for("the other to give way", lambda: states(sharing)["second"] in ASLEEP, sharing.log)
     wait_for("it to be woken", lambda: states(sharing)["first"] is WorkerState.WAKING, sharing.log)
-    told = httpx.get(f"{sharing.url}/metrics").text
+    told = httpx.get(f"{sharing.url}/metrics", timeout=PATIENCE).text
     assert metric(told, "moe_worker_wake_seconds_count", expert="second") == 1
     assert metric(told, "moe_worker_asleep_seconds_total", expert="first") > 0
 

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.vllm.launching import Launched, Worker, all_gone, engine_titles, wait_for
+from tests.vllm.launching import PATIENCE, Launched, Worker, all_gone, engine_titles, wait_for
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 CODE = "Implement quicksort in C++ and explain how to call it from a test."
@@ -64,7 +64,7 @@ def test_one_whose_engine_is_killed_ends_its_streams_another_answers_and_it_is_s
     again = specialists.worker(dies.name)
     assert again.restarts == dies.restarts + 1
     assert again.keeper != dies.keeper
-    listed = httpx.get(f"{again.url}/models", headers=again.headers).json()["data"]
+    listed = httpx.get(f"{again.url}/models", headers=again.headers, timeout=PATIENCE).json()["data"]
     assert [model["id"] for model in listed] == ["smollm2", "mathematician", "chats"]
     prompts = itertools.count()
 

@@ -318,7 +318,7 @@ def test_serve_with_workers_starts_them_first_replaces_their_owner_and_ends_them
         assert "│ ValueError: no such weights" in shown
         assert "warning: bad-0 did not become ready" in shown
         assert [answer(command, name) for name in ("a", "bad")] == ["I am model-a"] * 2
-        ready = httpx.get(f"{command.url}/ready").json()
+        ready = httpx.get(f"{command.url}/ready", timeout=PATIENCE).json()
         assert ready["experts"]["a"] == "ready" != ready["experts"]["bad"]
 
         before = alive(state)
