@@ -164,8 +164,9 @@ def _show_explained(report: Report) -> None:
 def _fine(path: Path, file: ExpertsFile, warned: str) -> str:
     stand_ins = sum(expert.stand_in for expert in file.experts.values())
     note = f", of which {stand_ins} are stand-ins" if stand_ins else ""
+    experts = f"{len(file.experts)} expert{'' if len(file.experts) == 1 else 's'}"
     but = f"; {warned}" if warned else ""
-    return f"{path}: fine: {len(file.experts)} experts{note}, domains {', '.join(file.domain_names)}{but}"
+    return f"{path}: fine: {experts}{note}, domains {', '.join(file.domain_names)}{but}"
 
 
 def _annotate(checked: _Checked) -> None:

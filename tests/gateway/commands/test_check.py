@@ -42,7 +42,7 @@ def test_without_live_nobody_is_asked(tmp_path: Path) -> None:
     with worker_server(worker) as url:
         result = check(written(tmp_path, url))
     assert result.exit_code == 0
-    assert "fine: 1 experts" in result.output
+    assert "fine: 1 expert," in result.output
     assert worker.asked == 0
 
 
@@ -142,7 +142,7 @@ def test_warnings_are_shown_and_end_with_status_1_where_it_is_asked_to_be_strict
     result, strict = check(path), check(path, "--strict")
     assert (result.exit_code, strict.exit_code) == (0, 1)
     assert result.stdout == strict.stdout
-    assert "fine: 1 experts" in result.stdout
+    assert "fine: 1 expert," in result.stdout
     assert result.stdout.endswith("; 2 warnings\n")
     assert "[unpriced]" in result.stdout
     left = check(path, "--strict", "--ignore", "unpriced", "--ignore", "no-fallback", "--json")
@@ -176,7 +176,7 @@ def test_explained_each_value_stands_with_its_place(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "confidence_floor: 0.55" in result.stdout
     assert f"{path}:1" in result.stdout
-    assert "fine: 1 experts" in result.stdout
+    assert "fine: 1 expert," in result.stdout
     told = json.loads(check(path, "--explain", "--json").stdout)["values"]
     assert {"key": "router.head", "path": ["router", "head"], "value": "linear", "from": "default"} in told
     assert "values" not in json.loads(check(path, "--json").stdout)
